@@ -1,0 +1,2 @@
+CREATE SCHEMA mq;
+CREATE SCHEMA mq_internal;
