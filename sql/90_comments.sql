@@ -1,0 +1,201 @@
+-- What every public object is for. docs/reference.md is written from these
+-- texts (scripts/gen-reference) and `\df+ mq.*` shows them, so a comment says
+-- in a few sentences what the call does, what it returns, and what it needs.
+--
+-- Functions are named without their arguments: one name is one function here,
+-- and should that ever stop being true, this file refuses to load.
+--
+-- The columns of each queue's view repeat the comments of mq.message.
+
+COMMENT ON SCHEMA mq IS
+  'pg_broker: message queues. Every queue is a view here; the functions send, read and settle its messages.';
+COMMENT ON SCHEMA mq_internal IS
+  'pg_broker: storage and machinery of the queues. Not an interface: everything in it may change between versions.';
+
+-- The message ---------------------------------------------------------------
+
+COMMENT ON TYPE mq.message IS
+  'A message, as mq.read, mq.pop and mq.get return it; the view of a queue has the same columns.';
+COMMENT ON COLUMN mq.message.id IS
+  'Number of the message in its queue: increasing, never reused.';
+COMMENT ON COLUMN mq.message.receipt IS
+  'Names this hand-out of the message; pass it when you settle. Random, new at every hand-out. Null when browsing.';
+COMMENT ON COLUMN mq.message.queue IS
+  'The queue that the message is in.';
+COMMENT ON COLUMN mq.message.body IS
+  'The payload when it is JSON, or text (a JSON string); null when the payload is binary.';
+COMMENT ON COLUMN mq.message.data IS
+  'The payload when it is binary, otherwise null.';
+COMMENT ON COLUMN mq.message.headers IS
+  'A JSON object beside the payload, or null. Dead letters carry their history in its key x-death.';
+COMMENT ON COLUMN mq.message.attempts IS
+  'How many times the message has been handed out.';
+COMMENT ON COLUMN mq.message.failures IS
+  'How many of its hand-outs failed: nacks and leases that ended. The queue''s max_failures counts these.';
+COMMENT ON COLUMN mq.message.last_error IS
+  'The reason given for the last failure.';
+COMMENT ON COLUMN mq.message.priority IS
+  'From 0 to 9, higher first; 4 unless given.';
+COMMENT ON COLUMN mq.message.group_key IS
+  'Ordered group of the message. Always null for now: groups are refused when sending.';
+COMMENT ON COLUMN mq.message.dedup_key IS
+  'Key under which a second send within the queue''s dedup_window is a duplicate, or null.';
+COMMENT ON COLUMN mq.message.enqueued_at IS
+  'When the message was sent.';
+COMMENT ON COLUMN mq.message.visible_at IS
+  'When the message may next be handed out; while it is leased, when the lease ends.';
+COMMENT ON COLUMN mq.message.read_at IS
+  'When the message was last handed out, or null.';
+COMMENT ON COLUMN mq.message.expires_at IS
+  'From then on the message is never handed out; null: it does not expire.';
+COMMENT ON COLUMN mq.message.state IS
+  'ready, delayed, leased or expired, as of now.';
+
+-- Queues --------------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.create_queue IS
+  'Creates a queue, a view of that name in schema mq that belongs to the calling role. Returns true, or false when it existed and if_not_exists is set. Needs EXECUTE on this function, which PUBLIC does not have; naming another queue as dead_letter needs INSERT on it.';
+COMMENT ON FUNCTION mq.alter_queue IS
+  'Changes options of a queue: null leaves an option as it is, and reset names options to set back to their defaults. Needs ownership of the queue, and INSERT on a newly named dead_letter queue.';
+COMMENT ON FUNCTION mq.drop_queue IS
+  'Drops a queue with its messages and its archive; its dead-letter queue stays. Refused while it is another queue''s dead_letter or other objects depend on its view, unless cascade is set. Returns false only when there is no such queue and if_exists is set. Needs ownership of the queue.';
+COMMENT ON FUNCTION mq.rename_queue IS
+  'Renames a queue and its archive; messages, options, privileges and views over it stay. Needs ownership of the queue.';
+COMMENT ON FUNCTION mq.purge_queue IS
+  'Removes the messages of a queue, whatever their state, except those that another open transaction has locked; the archive stays. Returns how many. Needs DELETE on the queue.';
+COMMENT ON FUNCTION mq.pause IS
+  'Stops handing out messages of a queue, until a moment if one is given; sending and settling go on. Needs ownership of the queue.';
+COMMENT ON FUNCTION mq.resume IS
+  'Hands out messages of a paused queue again. Needs ownership of the queue.';
+
+-- Sending -------------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.send IS
+  'Sends one JSON message as part of the calling transaction and returns its id, or for a duplicate dedup_key the id of the message sent first. delay or deliver_at hold it back, ttl limits its life. Needs INSERT on the queue.';
+COMMENT ON FUNCTION mq.send_text IS
+  'Sends one text message, stored as a JSON string whatever it looks like; otherwise like mq.send. Needs INSERT on the queue.';
+COMMENT ON FUNCTION mq.send_bytes IS
+  'Sends one binary message, which consumers find in data instead of body; otherwise like mq.send. Needs INSERT on the queue.';
+COMMENT ON FUNCTION mq.send_batch IS
+  'Sends many JSON messages in one call and returns their ids in the order given, a duplicate''s being that of the message sent first. headers, group_keys and dedup_keys are null or as long as bodies; the other options hold for all. Needs INSERT on the queue.';
+
+-- Receiving -----------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.read IS
+  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.pop IS
+  'Hands out and removes up to qty ready messages in one step: exactly-once inside the transaction that does the work, at-most-once alone. Needs UPDATE on the queue.';
+COMMENT ON PROCEDURE mq.wait IS
+  'Returns as soon as a message of the queue may be ready (ready true) or the time is over (ready false), holding no snapshot meanwhile. Not inside a transaction block. Needs UPDATE on the queue.';
+COMMENT ON PROCEDURE mq.wait_any IS
+  'Like mq.wait, for several queues: returns as soon as one of them may have a message ready. Not inside a transaction block. Needs UPDATE on each queue.';
+COMMENT ON FUNCTION mq.get IS
+  'Looks at one message without taking it; no row when it is not there. Needs SELECT on the queue.';
+COMMENT ON FUNCTION mq.delete IS
+  'Removes one message, whoever holds it. Returns false when it is not there. Needs DELETE on the queue.';
+COMMENT ON FUNCTION mq.delete_batch IS
+  'Removes messages, whoever holds them, and returns the ids removed, in the order given. Needs DELETE on the queue.';
+
+-- Settling ------------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.ack IS
+  'Done: removes a message that was handed out. Returns false when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.archive IS
+  'Done: moves a message that was handed out to the queue''s archive. Returns false when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.nack IS
+  'Failed: counts a failure and returns the message to the queue after delay or the queue''s backoff, or dead-letters it when max_failures is reached. Returns false when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.release IS
+  'Gives a message back without counting a failure, ready at once or after delay. Returns false when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.reject IS
+  'Dead-letters a message now; in a queue without a dead-letter queue it is removed and counted as dead. Returns false when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.extend IS
+  'Makes the lease end visibility from now (default: the queue''s) and returns that time, or null when that hand-out is no longer current. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.ack_batch IS
+  'mq.ack for many messages: returns the ids that it settled, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.archive_batch IS
+  'mq.archive for many messages: returns the ids that it settled, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.nack_batch IS
+  'mq.nack for many messages: returns the ids that it settled, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.release_batch IS
+  'mq.release for many messages: returns the ids that it settled, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.reject_batch IS
+  'mq.reject for many messages: returns the ids that it settled, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.extend_batch IS
+  'mq.extend for many messages: returns the ids whose leases it extended, in the order given, each once. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.redrive IS
+  'Sends dead letters of a queue back to where each came from, or to the queue named by "to": those with the given ids, or all, at most max. Returns how many. Needs ownership of the dead-letter queue and INSERT on the target.';
+
+-- Operations ----------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.maintain IS
+  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
+COMMENT ON FUNCTION mq.status IS
+  'One row about the installation: version, whether the library is preloaded, the worker, the last maintenance, and warnings, each with what to do.';
+COMMENT ON FUNCTION mq.version IS
+  'The version of the loaded library.';
+
+COMMENT ON VIEW mq.queues IS
+  'The queues and their options. Shows the queues that you have any privilege on; pg_monitor sees all.';
+COMMENT ON COLUMN mq.queues.queue IS
+  'Name of the queue, and of its view in schema mq.';
+COMMENT ON COLUMN mq.queues.owner IS
+  'Role that owns the queue.';
+COMMENT ON COLUMN mq.queues.durable IS
+  'False: messages are stored unlogged, and emptied by a server crash.';
+COMMENT ON COLUMN mq.queues.visibility IS
+  'How long a message is leased when read does not say.';
+COMMENT ON COLUMN mq.queues.max_failures IS
+  'A message is dead-lettered on this failure; null: never.';
+COMMENT ON COLUMN mq.queues.dead_letter IS
+  'Queue that dead letters go to; null: they are dropped and counted.';
+COMMENT ON COLUMN mq.queues.backoff IS
+  'Wait before each retry of a nacked message; the last repeats. Null: none.';
+COMMENT ON COLUMN mq.queues.ttl IS
+  'Life of a message when sending does not say; null: unlimited.';
+COMMENT ON COLUMN mq.queues.dedup_window IS
+  'How long after a send its dedup_key is remembered; infinity: while the message is in the queue.';
+COMMENT ON COLUMN mq.queues.max_length IS
+  'Most messages that may be in the queue; null: unlimited.';
+COMMENT ON COLUMN mq.queues.overflow IS
+  'What a send to a full queue does: reject raises an error, drop_oldest makes room.';
+COMMENT ON COLUMN mq.queues.max_bytes IS
+  'Most bytes of a message, payload and headers together.';
+COMMENT ON COLUMN mq.queues.archive_retention IS
+  'How long archived messages are kept; null: for ever.';
+COMMENT ON COLUMN mq.queues.notify IS
+  'True: a committed send notifies the channel mq.<queue>.';
+COMMENT ON COLUMN mq.queues.paused IS
+  'True while the queue hands out nothing.';
+COMMENT ON COLUMN mq.queues.paused_until IS
+  'When the pause ends by itself; null: not paused, or until mq.resume.';
+COMMENT ON COLUMN mq.queues.created_at IS
+  'When the queue was created.';
+
+COMMENT ON VIEW mq.metrics IS
+  'What is in each queue now, and what went through it. Shows the queues that you have any privilege on; pg_monitor sees all.';
+COMMENT ON COLUMN mq.metrics.queue IS
+  'Name of the queue.';
+COMMENT ON COLUMN mq.metrics.ready IS
+  'Messages that may be handed out now.';
+COMMENT ON COLUMN mq.metrics.delayed IS
+  'Messages that become ready later.';
+COMMENT ON COLUMN mq.metrics.leased IS
+  'Messages handed out whose lease has not ended.';
+COMMENT ON COLUMN mq.metrics.oldest_ready_age IS
+  'How long the oldest ready message has been ready; null when none is.';
+COMMENT ON COLUMN mq.metrics.estimated IS
+  'True when the queue holds more than 10,000 messages and the counts come from statistics.';
+COMMENT ON COLUMN mq.metrics.sent IS
+  'Messages sent since `since`; null, as all totals, when the library is not preloaded.';
+COMMENT ON COLUMN mq.metrics.delivered IS
+  'Hand-outs since `since`, redeliveries included.';
+COMMENT ON COLUMN mq.metrics.acked IS
+  'Messages acked, archived or popped since `since`.';
+COMMENT ON COLUMN mq.metrics.failed IS
+  'Failures counted since `since`: nacks and ended leases.';
+COMMENT ON COLUMN mq.metrics.dead IS
+  'Messages dead-lettered since `since`, or dropped for want of a dead-letter queue.';
+COMMENT ON COLUMN mq.metrics.expired IS
+  'Messages whose ttl ran out before they were settled, since `since`.';
+COMMENT ON COLUMN mq.metrics.since IS
+  'When the totals began: the start of the server, or the creation of the queue.';
