@@ -34,11 +34,18 @@ since() {
 
 # step TEXT COMMAND…: says what happens, does it, says how long it took.
 step() {
-    local text=$1 began status=0
+    local text=$1 began status
     shift
     began=$(now)
     say "==> $text"
-    "$@" || status=$?
+    # In a shell of its own, and tested afterwards, so that -e still holds inside a function.
+    set +e
+    (
+        set -e
+        "$@"
+    )
+    status=$?
+    set -e
     [ "$status" -eq 0 ] || die "$text: failed after $(since "$began")"
     say "    $text: $(since "$began")"
 }
@@ -75,4 +82,36 @@ pg_version() {
         15 | 18) printf '%s' "$pg" ;;
         *) die "PG=$pg: this project keeps servers of PostgreSQL 18 and 15 (for another one: make install PG_CONFIG=…)" ;;
     esac
+}
+
+# The ordinary user that servers run as, because PostgreSQL refuses root: you, when you are one.
+# For root it is whoever owns .run already, so that it never changes; else the owner of the
+# clone, else Debian's `postgres`, else a system user made for this.
+server_user() {
+    is_root || { id -un && return; }
+    local user
+    for user in "$(stat -c %U "$RUN" 2>/dev/null)" "$(stat -c %U "$ROOT")" postgres; do
+        case $user in '' | root | UNKNOWN) continue ;; esac
+        if id "$user" >/dev/null 2>&1; then
+            printf '%s\n' "$user"
+            return
+        fi
+    done
+    say "==> Adding the system user pgbroker, which servers run as (PostgreSQL refuses root)"
+    useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pgbroker >&2 ||
+        id pgbroker >/dev/null || die "cannot add the user pgbroker"
+    echo pgbroker
+}
+
+# Makes .run, owned by the server's user.
+make_run() {
+    if ! is_root; then
+        mkdir -p "$RUN" 2>/dev/null && [ -w "$RUN" ] && return
+        die "$RUN belongs to $(stat -c %U "$RUN" "$ROOT" 2>/dev/null | head -n 1), not to $(id -un): work as that user, or remove it"
+    fi
+    [ -d "$RUN" ] && [ "$(stat -c %U "$RUN")" != root ] && return
+    local user
+    user=$(server_user)
+    mkdir -p "$RUN"
+    chown "$user": "$RUN"
 }
