@@ -92,14 +92,14 @@ run_all() {
     done
     [ $# -gt 0 ] || die "there are no tests in ${here#"$ROOT"/}/$folder"
     start_server
-    cd "$here"
+    cd "$here/$folder"
     for name; do
         began=$(now)
         status=0
         rm -f "$results/$name".*
         sql postgres -c "CREATE DATABASE \"$name\" TEMPLATE pristine"
         timeout "${TEST_TIMEOUT:-120}" "${program[@]}" "$(url "$name")" \
-            <"$folder/$name$ending" >"$results/$name.out" 2>&1 || status=$?
+            <"$name$ending" >"$results/$name.out" 2>&1 || status=$?
         if [ "$status" -eq 124 ]; then
             echo "FAIL $name: still running after ${TEST_TIMEOUT:-120} s; the end of its output:"
             tail -n 20 "$results/$name.out"
