@@ -41,7 +41,8 @@ fn main() -> ExitCode {
             println!("{HELP}");
             Ok(true)
         }
-        ["consumer", style, name] => run(worker::work(style, name)),
+        ["consumer", style, name] => run(worker::work(style, name))
+            .map_err(|trouble| Trouble::new(format!("{name}: {trouble}"))),
         other => Err(Trouble::new(format!(
             "unknown argument: {}\n\n{HELP}",
             other.join(" ")

@@ -81,9 +81,7 @@ pub async fn tell(short: bool) -> Result<bool> {
     };
     let facts = account::facts(owner).await?;
     let settled = account::check(&facts, &crew.book(), &ledger, voice);
-    if settled {
-        how_to_look(voice)?;
-    }
+    how_to_look(voice)?;
     Ok(settled)
 }
 
@@ -278,7 +276,11 @@ fn how_to_look(voice: &Voice) -> Result<()> {
         &dsn
     };
     voice.heading("Have a look yourself");
-    voice.line(&format!("  make psql       or       psql {dsn}"));
+    let make = match std::env::var("PG").as_deref() {
+        Ok("18") | Err(_) => "make psql".to_owned(),
+        Ok(other) => format!("make psql PG={other}"),
+    };
+    voice.line(&format!("  {make}       or       psql {dsn}"));
     voice.line("");
     voice.line("  SELECT * FROM mq.metrics WHERE queue LIKE 'orders%';");
     voice.line("  INSERT INTO mq.orders (body) VALUES ('{\"order\": 0, \"item\": \"a kiss\"}');");
