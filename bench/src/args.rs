@@ -1,0 +1,157 @@
+//! What the command line says. Defaults make a full run; `--quick` makes a short one.
+
+use std::path::PathBuf;
+
+use crate::Result;
+
+pub const HELP: &str = "\
+usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broker_bench -- …
+
+  --pg 18|15         version of the server (default: $PG, or 18)
+  --seconds N        measured seconds of each round (3)
+  --rounds N         rounds of each workload, sides taking turns (3)
+  --minutes N        minutes under the open snapshot (3)
+  --minute SECONDS   how long such a minute is (60)
+  --backlog N        messages waiting in the backlog workload (1000000)
+  --delayed N        messages in front in the delayed workload (100000)
+  --only A,B         only these workloads (see --list)
+  --sides A,B        only these sides: ours, pgmq, sql
+  --quick            one-second rounds, a small backlog, five-second minutes: does it work?
+  --check            fail when a figure is below what is promised
+  --threads N        threads of the client program (1)
+  --out DIR          where the results go (bench/results; .run/bench-results unless a full run)
+  --pgbin DIR        the server's bin directory (default: what scripts/pgbin says)
+  --set NAME=VALUE   a server setting more, may be repeated
+  --keep             leave the server's data directory behind
+  --list             list the workloads
+";
+
+#[derive(Debug, Clone)]
+pub struct Args {
+    pub pg: String,
+    pub seconds: f64,
+    pub warm: f64,
+    pub rounds: usize,
+    pub minutes: usize,
+    pub minute: f64,
+    pub backlog: i64,
+    pub delayed: i64,
+    pub only: Vec<String>,
+    pub sides: Vec<String>,
+    pub check: bool,
+    pub quick: bool,
+    pub threads: usize,
+    pub out: Option<PathBuf>,
+    pub pgbin: Option<PathBuf>,
+    pub set: Vec<String>,
+    pub keep: bool,
+    pub list: bool,
+    pub help: bool,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            pg: std::env::var("PG")
+                .ok()
+                .filter(|v| !v.is_empty())
+                .unwrap_or_else(|| "18".into()),
+            seconds: 3.0,
+            warm: 0.5,
+            rounds: 3,
+            minutes: 3,
+            minute: 60.0,
+            backlog: 1_000_000,
+            delayed: 100_000,
+            only: Vec::new(),
+            sides: Vec::new(),
+            check: false,
+            quick: false,
+            threads: 1,
+            out: None,
+            pgbin: None,
+            set: Vec::new(),
+            keep: false,
+            list: false,
+            help: false,
+        }
+    }
+}
+
+impl Args {
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Args> {
+        let mut args = Args::default();
+        while let Some(word) = words.next() {
+            let (flag, mut inline) = match word.split_once('=') {
+                Some((flag, value)) => (flag.to_string(), Some(value.to_string())),
+                None => (word, None),
+            };
+            let mut value = || {
+                inline
+                    .take()
+                    .or_else(|| words.next())
+                    .ok_or_else(|| format!("{flag} needs a value"))
+            };
+            match flag.as_str() {
+                "--pg" => args.pg = value()?,
+                "--seconds" => args.seconds = number(&flag, &value()?)?,
+                "--rounds" => args.rounds = number(&flag, &value()?)?,
+                "--minutes" => args.minutes = number(&flag, &value()?)?,
+                "--minute" => args.minute = number(&flag, &value()?)?,
+                "--backlog" => args.backlog = number(&flag, &value()?)?,
+                "--delayed" => args.delayed = number(&flag, &value()?)?,
+                "--threads" => args.threads = number(&flag, &value()?)?,
+                "--only" => args.only = list(&value()?),
+                "--sides" => args.sides = list(&value()?),
+                "--out" => args.out = Some(value()?.into()),
+                "--pgbin" => args.pgbin = Some(value()?.into()),
+                "--set" => args.set.push(value()?),
+                "--quick" => {
+                    args.quick = true;
+                    args.seconds = 1.0;
+                    args.warm = 0.2;
+                    args.minutes = 2;
+                    args.minute = 5.0;
+                    args.backlog = 100_000;
+                    args.delayed = 20_000;
+                }
+                "--check" => args.check = true,
+                "--keep" => args.keep = true,
+                "--list" => args.list = true,
+                "--help" | "-h" => args.help = true,
+                other => return Err(format!("unknown option {other}\n\n{HELP}").into()),
+            }
+        }
+        if args.rounds == 0 || args.threads == 0 || args.seconds <= 0.0 || args.minute <= 0.0 {
+            return Err("rounds, threads and times must be above zero".into());
+        }
+        Ok(args)
+    }
+
+    /// Only a run of everything, at full length, may replace the committed results.
+    pub fn is_full(&self) -> bool {
+        let full = Args::default();
+        !self.quick
+            && self.only.is_empty()
+            && self.sides.is_empty()
+            && self.set.is_empty()
+            && self.seconds >= full.seconds
+            && self.rounds >= full.rounds
+            && self.minutes >= full.minutes
+            && self.minute >= full.minute
+            && self.backlog == full.backlog
+            && self.delayed == full.delayed
+    }
+}
+
+fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|_| format!("{flag}: not a number: {text}").into())
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(|word| word.trim().to_string())
+        .filter(|word| !word.is_empty())
+        .collect()
+}

@@ -1,0 +1,240 @@
+//! Drives a number of workers at one job and measures what they do in a given time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Barrier;
+use tokio_postgres::Client;
+
+use crate::Result;
+use crate::client::{BATCH, Claim, Worker};
+use crate::side::Side;
+
+/// What every worker does, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// Send one, read one, ack it: three transactions.
+    Cycle,
+    /// Send one.
+    Send,
+    /// Send `BATCH` in one call.
+    SendBatch,
+    /// Read `BATCH` and ack them, until nothing is left.
+    Drain,
+    /// Read where nothing is ready.
+    Empty,
+}
+
+/// What a worker, or all of them, did from the first call to the last, warming up included.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    pub sent: u64,
+    pub acked: u64,
+    pub refused: u64,
+    /// Microseconds of each measured round trip of the job.
+    pub micros: Vec<u32>,
+}
+
+/// What was measured: operations, how long, and what they cost.
+#[derive(Debug, Default, Clone)]
+pub struct Load {
+    /// Operations a second of each slice of the measured time.
+    pub slices: Vec<f64>,
+    pub rate: f64,
+    /// WAL bytes an operation.
+    pub wal: f64,
+    pub tally: Tally,
+}
+
+/// Where the workers and the one who measures them meet.
+struct Gate {
+    start: Barrier,
+    stop: AtomicBool,
+    measuring: AtomicBool,
+    done: AtomicU64,
+}
+
+pub struct Times {
+    pub warm: Duration,
+    pub slice: Duration,
+    pub slices: usize,
+}
+
+/// Batches that a draining worker takes before it is measured.
+pub const DRAIN_WARM: usize = 5;
+
+pub async fn drive(
+    admin: &Client,
+    url: &str,
+    side: Side,
+    queue: &str,
+    job: Job,
+    clients: usize,
+    times: &Times,
+) -> Result<Load> {
+    let gate = Arc::new(Gate {
+        start: Barrier::new(clients + 1),
+        stop: AtomicBool::new(false),
+        measuring: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+    });
+    let mut workers = Vec::with_capacity(clients);
+    for _ in 0..clients {
+        workers.push(Worker::open(url, side, queue).await?);
+    }
+    let tasks: Vec<_> = workers
+        .into_iter()
+        .map(|worker| {
+            let gate = gate.clone();
+            tokio::spawn(async move { work(&worker, job, &gate).await })
+        })
+        .collect();
+
+    let mut marks = Vec::with_capacity(times.slices + 1);
+    gate.start.wait().await;
+    if job == Job::Drain {
+        marks.push(mark(admin, &gate).await?);
+    } else {
+        tokio::time::sleep(times.warm).await;
+        gate.measuring.store(true, Relaxed);
+        let first = mark(admin, &gate).await?;
+        let began = first.at;
+        marks.push(first);
+        for slice in 1..=times.slices {
+            let until = began + times.slice * slice as u32;
+            tokio::time::sleep_until(until.into()).await;
+            marks.push(mark(admin, &gate).await?);
+        }
+        gate.stop.store(true, Relaxed);
+    }
+    let mut tally = Tally::default();
+    for task in tasks {
+        tally.add(task.await??);
+    }
+    if job == Job::Drain {
+        marks.push(mark(admin, &gate).await?);
+    }
+
+    let rate = |from: &Mark, to: &Mark| {
+        (to.done - from.done) as f64 / to.at.duration_since(from.at).as_secs_f64()
+    };
+    let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
+        return Err("nothing was measured".into());
+    };
+    Ok(Load {
+        slices: marks
+            .windows(2)
+            .map(|pair| rate(&pair[0], &pair[1]))
+            .collect(),
+        rate: rate(first, last),
+        wal: (last.wal - first.wal) as f64 / (last.done - first.done).max(1) as f64,
+        tally,
+    })
+}
+
+struct Mark {
+    at: Instant,
+    done: u64,
+    wal: i64,
+}
+
+async fn mark(admin: &Client, gate: &Gate) -> Result<Mark> {
+    let row = admin
+        .query_one(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint",
+            &[],
+        )
+        .await?;
+    Ok(Mark {
+        at: Instant::now(),
+        done: gate.done.load(Relaxed),
+        wal: row.try_get(0)?,
+    })
+}
+
+async fn work(worker: &Worker, job: Job, gate: &Gate) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut claims: Vec<Claim> = Vec::with_capacity(BATCH);
+    if job == Job::Drain {
+        for _ in 0..DRAIN_WARM {
+            drain(worker, &mut claims, &mut tally).await?;
+        }
+        gate.measuring.store(true, Relaxed);
+    }
+    gate.start.wait().await;
+    while !gate.stop.load(Relaxed) {
+        let began = Instant::now();
+        let done = match job {
+            Job::Cycle => cycle(worker, &mut tally).await?,
+            Job::Send => {
+                worker.send().await?;
+                tally.sent += 1;
+                1
+            }
+            Job::SendBatch => {
+                let sent = worker.send_batch().await?;
+                tally.sent += sent;
+                sent
+            }
+            Job::Empty => match worker.read_one().await? {
+                None => 1,
+                Some(claim) => {
+                    return Err(format!("an empty queue gave message {}", claim.id).into());
+                }
+            },
+            Job::Drain => drain(worker, &mut claims, &mut tally).await?,
+        };
+        if done == 0 {
+            break;
+        }
+        gate.done.fetch_add(done, Relaxed);
+        if gate.measuring.load(Relaxed) {
+            tally
+                .micros
+                .push(began.elapsed().as_micros().min(u32::MAX as u128) as u32);
+        }
+    }
+    Ok(tally)
+}
+
+async fn cycle(worker: &Worker, tally: &mut Tally) -> Result<u64> {
+    worker.send().await?;
+    tally.sent += 1;
+    // Another worker may have taken ours while the one it left for us was not yet committed for
+    // our snapshot: look again. Somebody's is always there.
+    let patience = Instant::now();
+    let claim = loop {
+        match worker.read_one().await? {
+            Some(claim) => break claim,
+            None if patience.elapsed() > Duration::from_secs(20) => {
+                return Err("a message was sent, and none could be read for 20 s".into());
+            }
+            None => {}
+        }
+    };
+    settled(worker.ack(claim).await? as u64, 1, tally);
+    Ok(1)
+}
+
+async fn drain(worker: &Worker, claims: &mut Vec<Claim>, tally: &mut Tally) -> Result<u64> {
+    worker.read_many(claims).await?;
+    if !claims.is_empty() {
+        settled(worker.ack_batch(claims).await?, claims.len() as u64, tally);
+    }
+    Ok(claims.len() as u64)
+}
+
+fn settled(settled: u64, of: u64, tally: &mut Tally) {
+    tally.acked += settled;
+    tally.refused += of - settled.min(of);
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.sent += other.sent;
+        self.acked += other.acked;
+        self.refused += other.refused;
+        self.micros.extend(other.micros);
+    }
+}

@@ -1,0 +1,164 @@
+//! The sides that are compared, each as the SQL that it takes for the same work.
+//!
+//! Every statement is prepared once per connection, with the queue's name written into it. A send
+//! takes the body, a read gives `id, body` (and the receipt where there is one), an ack takes what
+//! the read gave.
+
+use tokio_postgres::Client;
+
+use crate::Result;
+
+/// How a single ack says that it did something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// One row with a boolean.
+    Flag,
+    /// The number of rows of the command tag.
+    Tag,
+}
+
+#[derive(Clone, Copy)]
+pub struct Side {
+    pub name: &'static str,
+    /// What a person calls it, in tables and the chart.
+    pub title: &'static str,
+    /// Run on every connection of a worker.
+    pub session: &'static str,
+    /// `$1` body → one row.
+    pub send: &'static str,
+    /// `$1` bodies → one row each.
+    pub send_batch: &'static str,
+    /// → `id, body[, receipt]`; QTY is replaced by a number.
+    pub read: &'static str,
+    /// `$1` id, and `$2` receipt where `fenced`.
+    pub ack: &'static str,
+    pub reply: Reply,
+    /// `$1` ids, and `$2` receipts where `fenced`; the command tag counts.
+    pub ack_batch: &'static str,
+    pub fenced: bool,
+    pub create: &'static str,
+    pub drop: &'static str,
+    /// `$1` body, `$2` how many: puts them in as the side's own batch.
+    pub fill: &'static str,
+    /// The same, not to be handed out for ten hours.
+    pub fill_delayed: &'static str,
+    pub count: &'static str,
+}
+
+/// In every statement of a side this stands for the queue's name.
+const QUEUE: &str = "QUEUE";
+
+const OURS: Side = Side {
+    name: "ours",
+    title: "pg_broker",
+    session: "",
+    send: "SELECT mq.send('QUEUE', $1::jsonb)",
+    send_batch: "SELECT mq.send_batch('QUEUE', $1::jsonb[])",
+    read: "SELECT id, body, receipt FROM mq.read('QUEUE', QTY)",
+    ack: "SELECT mq.ack('QUEUE', $1::bigint, $2::bigint)",
+    reply: Reply::Flag,
+    ack_batch: "SELECT mq.ack_batch('QUEUE', $1::bigint[], $2::bigint[])",
+    fenced: true,
+    create: "SELECT mq.create_queue('QUEUE')",
+    drop: "SELECT mq.drop_queue('QUEUE', if_exists => true)",
+    fill: "SELECT count(*) FROM mq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
+    fill_delayed: "SELECT count(*) FROM mq.send_batch('QUEUE', \
+                   array_fill($1::jsonb, ARRAY[$2::int]), delay => interval '10 hours')",
+    count: "SELECT count(*) FROM mq.\"QUEUE\"",
+};
+
+const PGMQ: Side = Side {
+    name: "pgmq",
+    title: "pgmq",
+    session: "",
+    send: "SELECT pgmq.send('QUEUE', $1::jsonb)",
+    send_batch: "SELECT pgmq.send_batch('QUEUE', $1::jsonb[])",
+    read: "SELECT msg_id, message FROM pgmq.read('QUEUE', 30, QTY)",
+    ack: "SELECT pgmq.delete('QUEUE', $1::bigint)",
+    reply: Reply::Flag,
+    ack_batch: "SELECT pgmq.delete('QUEUE', $1::bigint[])",
+    fenced: false,
+    create: "SELECT pgmq.create('QUEUE')",
+    drop: "SELECT pgmq.drop_queue('QUEUE')",
+    fill: "SELECT count(*) FROM pgmq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
+    fill_delayed: "SELECT count(*) FROM pgmq.send_batch('QUEUE', \
+                   array_fill($1::jsonb, ARRAY[$2::int]), 36000)",
+    count: "SELECT count(*) FROM pgmq.\"q_QUEUE\"",
+};
+
+/// What a careful engineer would write by hand: one table, handed out by due time and id through
+/// one index, so that delayed messages are never in the way; and plans that cannot flip.
+const SQL: Side = Side {
+    name: "sql",
+    title: "hand-written SQL",
+    session: "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off",
+    send: "INSERT INTO \"QUEUE\" (body) VALUES ($1) RETURNING id",
+    send_batch: "INSERT INTO \"QUEUE\" (body) SELECT unnest($1::jsonb[]) RETURNING id",
+    read: "UPDATE \"QUEUE\" \
+           SET due = clock_timestamp() + interval '30 s', attempts = attempts + 1 \
+           WHERE id = ANY (ARRAY( \
+               SELECT id FROM \"QUEUE\" WHERE due <= now() \
+               ORDER BY due, id LIMIT QTY FOR UPDATE SKIP LOCKED)) \
+           RETURNING id, body",
+    ack: "DELETE FROM \"QUEUE\" WHERE id = $1",
+    reply: Reply::Tag,
+    ack_batch: "DELETE FROM \"QUEUE\" WHERE id = ANY ($1::bigint[])",
+    fenced: false,
+    create: "CREATE TABLE \"QUEUE\" ( \
+                 id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                 due timestamptz NOT NULL DEFAULT now(), \
+                 sent timestamptz NOT NULL DEFAULT now(), \
+                 attempts int NOT NULL DEFAULT 0, \
+                 body jsonb NOT NULL); \
+             CREATE INDEX ON \"QUEUE\" (due, id)",
+    drop: "DROP TABLE IF EXISTS \"QUEUE\"",
+    fill: "WITH new AS (INSERT INTO \"QUEUE\" (body) \
+               SELECT $1::jsonb FROM generate_series(1, $2::int) RETURNING 1) \
+           SELECT count(*) FROM new",
+    fill_delayed: "WITH new AS (INSERT INTO \"QUEUE\" (body, due) \
+                       SELECT $1::jsonb, now() + interval '10 hours' \
+                       FROM generate_series(1, $2::int) RETURNING 1) \
+                   SELECT count(*) FROM new",
+    count: "SELECT count(*) FROM \"QUEUE\"",
+};
+
+/// In the order of the tables: ours, the one to beat, the floor.
+pub const SIDES: [Side; 3] = [OURS, PGMQ, SQL];
+
+impl Side {
+    pub fn database(&self) -> String {
+        format!("bench_{}", self.name)
+    }
+
+    pub fn sql(&self, text: &str, queue: &str) -> String {
+        text.replace(QUEUE, queue)
+    }
+
+    pub fn read(&self, queue: &str, qty: usize) -> String {
+        self.sql(self.read, queue).replace("QTY", &qty.to_string())
+    }
+
+    /// Puts the side into its database; tells its version.
+    pub async fn install(&self, client: &Client, url: &str) -> Result<String> {
+        match self.name {
+            "ours" => {
+                client.batch_execute("CREATE EXTENSION pg_broker").await?;
+                let row = client.query_one("SELECT mq.version()::text", &[]).await?;
+                Ok(format!("pg_broker {}", row.try_get::<_, String>(0)?))
+            }
+            "pgmq" => {
+                let pgmq = pgmq::PGMQueueExt::new(url.to_string(), 1).await?;
+                pgmq.install_sql_from_embedded().await?;
+                let version = pgmq::install::installed_version(&pgmq).await?;
+                pgmq.connection.close().await;
+                Ok(format!(
+                    "pgmq {}",
+                    version
+                        .map(|v| v.to_string())
+                        .unwrap_or_else(|| "of unknown version".into())
+                ))
+            }
+            _ => Ok("hand-written SQL".into()),
+        }
+    }
+}
