@@ -1,2 +1,50 @@
+-- Schemas, and the catalog of queues.
+--
+-- `mq` is everything that people touch; `mq_internal` is machinery. Both belong to the
+-- extension. Nobody may create objects in either but the role that created the extension,
+-- so that it can restore a dump.
+
 CREATE SCHEMA mq;
 CREATE SCHEMA mq_internal;
+REVOKE ALL ON SCHEMA mq, mq_internal FROM PUBLIC;
+GRANT USAGE ON SCHEMA mq TO PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA mq, mq_internal TO @extowner@;
+
+-- Numbers the storage of queues: queue n lives in mq_internal.q_<n> and its companions.
+CREATE SEQUENCE mq_internal.queue_n AS int;
+
+-- One row a queue. The queue is its view: name, owner and privileges are the view's own, and
+-- `view` follows it through renames. A dump carries these rows; `regclass` columns are restored
+-- by name.
+CREATE TABLE mq_internal.queue (
+    n                 int PRIMARY KEY,
+    view              regclass NOT NULL UNIQUE,
+    archive           regclass NOT NULL UNIQUE,
+    created_at        timestamptz NOT NULL,
+    visibility        interval NOT NULL,
+    max_failures      int,
+    dead_letter       regclass,
+    backoff           interval[],
+    ttl               interval,
+    dedup_window      interval NOT NULL,
+    max_length        bigint,
+    overflow          text NOT NULL,
+    max_bytes         int NOT NULL,
+    archive_retention interval,
+    notify            boolean NOT NULL,
+    paused            boolean NOT NULL,
+    paused_until      timestamptz
+);
+CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
+
+-- When mq.maintain() last ran. At most one row.
+CREATE TABLE mq_internal.upkeep (
+    one      boolean PRIMARY KEY DEFAULT true CHECK (one),
+    last_run timestamptz NOT NULL
+);
+
+SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue_n', '');
+GRANT SELECT, INSERT ON mq_internal.queue TO @extowner@;
+GRANT SELECT, UPDATE ON SEQUENCE mq_internal.queue_n TO @extowner@;
+GRANT SELECT ON mq_internal.upkeep TO @extowner@;

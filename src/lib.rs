@@ -1,7 +1,49 @@
 //! pg_broker: a durable, transactional message broker inside PostgreSQL.
 
-use pgrx::prelude::*;
+mod api;
+mod catalog;
+mod error;
+mod pg;
+mod queue;
+mod storage;
+mod wake;
 
 pgrx::pg_module_magic!();
 
+#[doc(hidden)]
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    catalog::register();
+    wake::register();
+    if pg::shmem::preloading() {
+        pg::shmem::request();
+    }
+}
+
 pgrx::extension_sql_file!("../sql/01_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/02_types.sql", name = "types", requires = ["schema"]);
+pgrx::extension_sql_file!(
+    "../sql/03_machinery.sql",
+    name = "machinery",
+    requires = ["types"]
+);
+pgrx::extension_sql_file!(
+    "../sql/04_queues.sql",
+    name = "queues",
+    requires = ["machinery"]
+);
+pgrx::extension_sql_file!(
+    "../sql/05_messages.sql",
+    name = "messages",
+    requires = ["queues"]
+);
+pgrx::extension_sql_file!(
+    "../sql/06_observe.sql",
+    name = "observe",
+    requires = ["messages"]
+);
+pgrx::extension_sql_file!(
+    "../sql/90_comments.sql",
+    name = "comments",
+    requires = ["observe"]
+);

@@ -1,0 +1,30 @@
+-- What queues are made with: the triggers of their views, receipts, and the event triggers that
+-- let a queue follow its view. None of it is for calling by hand.
+
+CREATE FUNCTION mq_internal.view_insert() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_view_insert';
+CREATE FUNCTION mq_internal.view_update() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_view_update';
+CREATE FUNCTION mq_internal.view_delete() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_view_delete';
+REVOKE ALL ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
+    mq_internal.view_delete() FROM PUBLIC;
+-- Restoring a dump creates the triggers anew.
+GRANT EXECUTE ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
+    mq_internal.view_delete() TO @extowner@;
+
+-- Called by the claim statements, which run as the owner of the queue.
+CREATE FUNCTION mq_internal.new_receipt() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_new_receipt';
+
+CREATE FUNCTION mq_internal.on_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_on_drop';
+CREATE FUNCTION mq_internal.on_alter() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_on_alter';
+REVOKE ALL ON FUNCTION mq_internal.on_drop(), mq_internal.on_alter() FROM PUBLIC;
+
+CREATE EVENT TRIGGER mq_queue_dropped ON sql_drop
+    EXECUTE FUNCTION mq_internal.on_drop();
+CREATE EVENT TRIGGER mq_queue_altered ON ddl_command_end
+    WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE')
+    EXECUTE FUNCTION mq_internal.on_alter();

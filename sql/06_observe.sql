@@ -1,0 +1,66 @@
+-- Looking at queues, and their upkeep.
+
+CREATE FUNCTION mq.version() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mq_version';
+
+CREATE FUNCTION mq.status(
+    OUT version text,
+    OUT preloaded boolean,
+    OUT worker_pid int,
+    OUT last_maintenance timestamptz,
+    OUT warnings text[]
+) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_status';
+
+CREATE FUNCTION mq.maintain(queue text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_maintain';
+
+-- Whether the calling role sees a queue in mq.queues and mq.metrics.
+CREATE FUNCTION mq_internal.visible(view oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+        OR pg_catalog.has_table_privilege(view, 'SELECT, INSERT, UPDATE, DELETE')
+        OR pg_catalog.has_any_column_privilege(view, 'SELECT, INSERT, UPDATE');
+
+CREATE FUNCTION mq_internal.measure(
+    view oid,
+    OUT ready bigint,
+    OUT delayed bigint,
+    OUT leased bigint,
+    OUT oldest_ready_age interval,
+    OUT estimated boolean,
+    OUT sent bigint,
+    OUT delivered bigint,
+    OUT acked bigint,
+    OUT failed bigint,
+    OUT dead bigint,
+    OUT expired bigint,
+    OUT since timestamptz
+) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_measure';
+
+CREATE VIEW mq.queues WITH (security_barrier) AS
+SELECT c.relname::text AS queue,
+       pg_get_userbyid(c.relowner) AS owner,
+       s.relpersistence = 'p' AS durable,
+       q.visibility, q.max_failures,
+       d.relname::text AS dead_letter,
+       q.backoff, q.ttl, q.dedup_window, q.max_length, q.overflow, q.max_bytes,
+       q.archive_retention, q.notify,
+       q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
+       CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
+           AS paused_until,
+       q.created_at
+FROM mq_internal.queue q
+JOIN pg_class c ON c.oid = q.view
+LEFT JOIN pg_class s ON s.relname = 'q_' || q.n
+    AND s.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mq_internal')
+LEFT JOIN pg_class d ON d.oid = q.dead_letter
+WHERE mq_internal.visible(q.view);
+
+CREATE VIEW mq.metrics WITH (security_barrier) AS
+SELECT c.relname::text AS queue, m.*
+FROM mq_internal.queue q
+JOIN pg_class c ON c.oid = q.view
+CROSS JOIN LATERAL mq_internal.measure(q.view) m
+WHERE mq_internal.visible(q.view);
+
+GRANT SELECT ON mq.queues, mq.metrics TO PUBLIC;

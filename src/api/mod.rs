@@ -1,0 +1,14 @@
+//! What SQL calls: arguments in, rows out. One file a subject, no rules of their own.
+
+mod args;
+mod events;
+mod observe;
+mod options;
+mod queues;
+mod receive;
+mod redrive;
+mod send;
+mod settle;
+mod upkeep;
+mod view;
+mod wait;

@@ -1,0 +1,159 @@
+//! mq.version, mq.status, the figures behind mq.metrics, and receipts for the claim statements.
+
+use crate::catalog::{self, Queue};
+use crate::error::Result;
+use crate::pg::array;
+use crate::pg::entry::Call;
+use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::role;
+use crate::pg::shmem;
+use crate::pg::spi;
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Oid, Ty, Value};
+use crate::queue::send;
+use crate::sql_function;
+use crate::storage::count;
+
+sql_function!(mq_version, pg_finfo_mq_version, version);
+sql_function!(mq_status, pg_finfo_mq_status, status);
+sql_function!(mq_measure, pg_finfo_mq_measure, measure);
+sql_function!(mq_new_receipt, pg_finfo_mq_new_receipt, new_receipt);
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Upkeep that is older than this deserves a warning.
+const STALE: Micros = 3_600_000_000;
+
+fn new_receipt(_call: &Call) -> Result<Value> {
+    Ok(Value::int8(rel::random_receipt()))
+}
+
+fn version(_call: &Call) -> Result<Value> {
+    Ok(Value::text(VERSION))
+}
+
+/// The figures of one queue: ready, delayed, leased, oldest_ready_age, estimated, sent,
+/// delivered, acked, failed, dead, expired, since.
+fn measure(call: &Call) -> Result<Value> {
+    let nothing = [Value::NULL; 12];
+    let Some(view) = call.arg(0).as_oid() else {
+        return Ok(call.row(&nothing));
+    };
+    let Some(q) = catalog::open_oid(view, Lock::Read)? else {
+        return Ok(call.row(&nothing));
+    };
+    let now = time::now();
+    let mut row = nothing;
+    // A standby has no data of unlogged tables.
+    if !(q.unlogged && rel::in_recovery()) {
+        let c = spi::connect(|spi| count::count(spi, &q, now))?;
+        row[0] = Value::int8(c.ready);
+        row[1] = Value::int8(c.delayed);
+        row[2] = Value::int8(c.leased);
+        row[3] = Value::opt(c.oldest_ready, |t| {
+            Value::interval(&time::Interval {
+                micros: (now - t).max(0),
+                days: 0,
+                months: 0,
+            })
+        });
+        row[4] = Value::bool(c.estimated);
+    }
+    if let Some((since, totals)) = shmem::read(q.storage) {
+        for (cell, total) in row[5..11].iter_mut().zip(totals) {
+            *cell = Value::int8(total as i64);
+        }
+        row[11] = Value::timestamptz(since);
+    }
+    Ok(call.row(&row))
+}
+
+fn sees(view: Oid, caller: Oid) -> bool {
+    let all = [
+        Privilege::Insert,
+        Privilege::Select,
+        Privilege::Update,
+        Privilege::Delete,
+    ];
+    all.into_iter().any(|p| rel::allows(view, caller, p))
+}
+
+fn dead_letter_warning(q: &Queue) -> Result<Option<String>> {
+    let Some(view) = q.options.dead_letter else {
+        return Ok(None);
+    };
+    let Some(dead) = catalog::open_oid(view, Lock::Read)? else {
+        return Ok(Some(format!(
+            "the dead-letter queue of queue \"{}\" is gone: its dead messages are kept in it",
+            q.name
+        )));
+    };
+    if rel::in_recovery() && dead.unlogged {
+        return Ok(None);
+    }
+    let room = spi::connect(|spi| send::has_room(spi, &dead, 1))?;
+    Ok((!room).then(|| {
+        format!(
+            "dead-letter queue \"{}\" is full: dead messages of queue \"{}\" are kept in it",
+            dead.name, q.name
+        )
+    }))
+}
+
+fn last_run() -> Result<Option<Micros>> {
+    spi::connect(|spi| {
+        let rows = spi.query("SELECT u.last_run FROM mq_internal.upkeep u", &[], &[])?;
+        Ok(rows.get(0, 0).as_timestamptz())
+    })
+}
+
+fn installed_version() -> Result<Option<String>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_broker'",
+            &[],
+            &[],
+        )?;
+        Ok(rows.get(0, 0).as_text())
+    })
+}
+
+fn status(call: &Call) -> Result<Value> {
+    let caller = role::caller();
+    let mut warnings = Vec::new();
+    if !shmem::attached() {
+        warnings.push(
+            "pg_broker is not in shared_preload_libraries: mq.metrics has no totals".to_owned(),
+        );
+    }
+    if let Some(installed) = installed_version()?
+        && installed != VERSION
+    {
+        warnings.push(format!(
+            "the library is version {VERSION} and the extension {installed}: run ALTER EXTENSION \
+             pg_broker UPDATE"
+        ));
+    }
+    let last = last_run()?;
+    if last.is_none_or(|t| time::now() - t > STALE) {
+        warnings.push(
+            "mq.maintain() has not run for an hour, and no worker does it: schedule it, for \
+             instance every minute"
+                .to_owned(),
+        );
+    }
+    for view in catalog::views(None)? {
+        if sees(view, caller)
+            && let Some(q) = catalog::open_oid(view, Lock::Read)?
+        {
+            warnings.extend(dead_letter_warning(&q)?);
+        }
+    }
+    let list: Vec<Value> = warnings.iter().map(|w| Value::text(w)).collect();
+    Ok(call.row(&[
+        Value::text(VERSION),
+        Value::bool(shmem::attached()),
+        Value::NULL,
+        Value::opt(last, Value::timestamptz),
+        array::build(&list, Ty::Text),
+    ]))
+}

@@ -1,0 +1,224 @@
+//! mq.create_queue, mq.alter_queue, mq.drop_queue, mq.rename_queue, mq.pause, mq.resume.
+
+use super::{args, options};
+use crate::catalog::{self, Options, Queue, Right};
+use crate::error::{Error, Result};
+use crate::pg::entry::Call;
+use crate::pg::rel::{self, Lock};
+use crate::pg::role;
+use crate::pg::spi;
+use crate::pg::time;
+use crate::pg::value::{Oid, Value};
+use crate::sql_function;
+use crate::storage::{tables, upkeep};
+use pg_broker_core::names::{self, archive_of, dead_letter_of};
+use std::rc::Rc;
+
+sql_function!(mq_create_queue, pg_finfo_mq_create_queue, create_queue);
+sql_function!(mq_alter_queue, pg_finfo_mq_alter_queue, alter_queue);
+sql_function!(mq_drop_queue, pg_finfo_mq_drop_queue, drop_queue);
+sql_function!(mq_rename_queue, pg_finfo_mq_rename_queue, rename_queue);
+sql_function!(mq_pause, pg_finfo_mq_pause, pause);
+sql_function!(mq_resume, pg_finfo_mq_resume, resume);
+
+fn check_name(name: &str) -> Result<()> {
+    match names::refuse(name) {
+        Some(why) => Err(Error::BadName {
+            name: name.into(),
+            why,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses when a queue, or anything else in schema mq, has one of the names that queue `name`
+/// will take. Two that want the same name go one after the other.
+fn reserve(name: &str, also: &[String]) -> Result<()> {
+    let mut wanted = vec![name.to_owned(), archive_of(name)];
+    for other in also {
+        wanted.extend([other.clone(), archive_of(other)]);
+    }
+    let mut locks: Vec<u32> = wanted.iter().map(|n| hash(n)).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    locks.into_iter().for_each(rel::lock_name);
+    match wanted.into_iter().find(|n| rel::public(n).is_some()) {
+        Some(taken) => Err(taken_error(taken)),
+        None => Ok(()),
+    }
+}
+
+fn taken_error(name: String) -> Error {
+    let is_queue = rel::public(&name).is_some_and(|v| matches!(catalog::behind(v), Ok(Some(_))));
+    if is_queue {
+        Error::QueueExists(name)
+    } else {
+        Error::NameTaken(name)
+    }
+}
+
+/// FNV-1a: the same on every server.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |h, b| {
+        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
+    })
+}
+
+fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
+    let (n, view, archive) = tables::create(name, role::caller(), durable)?;
+    catalog::insert(n, view, archive, options)?;
+    if options.max_length.is_some() {
+        let storage =
+            rel::internal(&format!("q_{n}")).ok_or_else(|| Error::BrokenQueue(name.to_owned()))?;
+        tables::limit_length(n, role::caller(), storage, true)?;
+    }
+    Ok(view)
+}
+
+fn create_queue(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.create_queue()");
+    let name = args::queue_name(call)?;
+    check_name(&name)?;
+    let durable = call.arg(1).as_bool().unwrap_or(true);
+    let settings = options::settings(call, &name, 2, &[])?;
+    let if_not_exists = call.arg(13).as_bool().unwrap_or(false);
+    let mut options = settings.over(&Options::default());
+    let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();
+    let dead = dead_letter_of(&name);
+    let also = if makes_dead {
+        vec![dead.clone()]
+    } else {
+        Vec::new()
+    };
+    match reserve(&name, &also) {
+        Err(Error::QueueExists(taken)) if if_not_exists && taken == name => {
+            return Ok(Value::bool(false));
+        }
+        other => other?,
+    }
+    if makes_dead {
+        options.dead_letter = Some(create(&dead, durable, &Options::default())?);
+    }
+    create(&name, durable, &options)?;
+    Ok(Value::bool(true))
+}
+
+/// Refuses a dead-letter queue from which letters would come back.
+fn check_cycle(q: &Queue, target: Oid) -> Result<()> {
+    let mut next = Some(target);
+    let mut steps = 0;
+    while let Some(view) = next {
+        let Some(queue) = catalog::open_oid(view, Lock::Read)? else {
+            return Ok(());
+        };
+        steps += 1;
+        if queue.view == q.view || steps > 1000 {
+            let target = rel::name(target).unwrap_or_default();
+            return Err(Error::Cycle {
+                queue: target,
+                target: q.name.clone(),
+            });
+        }
+        next = queue.options.dead_letter;
+    }
+    Ok(())
+}
+
+fn alter_queue(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.alter_queue()");
+    let name = args::queue_name(call)?;
+    let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
+    let reset = options::resets(&name, call.arg(12))?;
+    let new = options::settings(call, &name, 1, &reset)?.over(&q.options);
+    if let Some(target) = new.dead_letter
+        && q.options.dead_letter != Some(target)
+    {
+        check_cycle(&q, target)?;
+    }
+    if new.max_length.is_some() != q.options.max_length.is_some() {
+        tables::limit_length(q.n, q.owner, q.storage, new.max_length.is_some())?;
+    }
+    catalog::update(q.view, &new)?;
+    let lowered = new.max_failures.is_some() && new.max_failures != q.options.max_failures;
+    if lowered {
+        let q = reopen(&name)?;
+        spi::connect(|spi| upkeep::mark_failed_out(spi, &q, time::now()))?;
+    }
+    Ok(Value::NULL)
+}
+
+/// The queue as this transaction has just changed it.
+fn reopen(name: &str) -> Result<Rc<Queue>> {
+    rel::see_own_changes();
+    catalog::open(name, Lock::Alter, Right::Owner)
+}
+
+fn drop_queue(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.drop_queue()");
+    let name = args::queue_name(call)?;
+    let if_exists = call.arg(1).as_bool().unwrap_or(false);
+    let cascade = call.arg(2).as_bool().unwrap_or(false);
+    let q = match catalog::open(&name, Lock::Exclusive, Right::Owner) {
+        Err(Error::NoSuchQueue(_)) if if_exists => return Ok(Value::bool(false)),
+        other => other?,
+    };
+    if !cascade {
+        refuse_dependents(&q)?;
+    }
+    catalog::remove(q.view)?;
+    tables::drop(q.n, &[q.view, q.archive_view], cascade)?;
+    Ok(Value::bool(true))
+}
+
+fn refuse_dependents(q: &Queue) -> Result<()> {
+    let mut found: Vec<String> = catalog::views(Some(q.view))?
+        .into_iter()
+        .filter_map(rel::name)
+        .map(|n| format!("queue \"{n}\" dead-letters into it"))
+        .collect();
+    found.extend(tables::dependents(&[q.view, q.archive_view])?);
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Depends {
+        queue: q.name.clone(),
+        detail: found.join("; "),
+    })
+}
+
+fn rename_queue(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.rename_queue()");
+    let name = args::queue_name(call)?;
+    let new = call
+        .arg(1)
+        .as_text()
+        .ok_or_else(|| Error::null(&name, "new_name"))?;
+    let q = catalog::open(&name, Lock::Exclusive, Right::Owner)?;
+    check_name(&new)?;
+    if new != name {
+        reserve(&new, &[])?;
+        tables::rename(&name, &new)?;
+        tables::follow_rename(q.n, &new, q.archive_view)?;
+    }
+    Ok(Value::NULL)
+}
+
+fn pause(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.pause()");
+    let name = args::queue_name(call)?;
+    let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
+    let until = call.arg(1).as_timestamptz();
+    if until.is_some_and(|t| t != time::INFINITY && t <= time::now()) {
+        return Err(Error::argument(&name, "until", "must be in the future"));
+    }
+    catalog::put_paused(q.view, true, until)?;
+    Ok(Value::NULL)
+}
+
+fn resume(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.resume()");
+    let name = args::queue_name(call)?;
+    let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
+    catalog::put_paused(q.view, false, None)?;
+    Ok(Value::NULL)
+}

@@ -1,0 +1,110 @@
+//! mq.read, mq.pop, mq.get.
+
+use super::args;
+use crate::catalog::{self, Queue, Right};
+use crate::error::{Error, Result};
+use crate::pg::entry::{Call, Sink};
+use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::spi;
+use crate::pg::time::{self, Interval};
+use crate::pg::value::Value;
+use crate::pg::wait;
+use crate::queue::read;
+use crate::queue::send::{not_negative, positive};
+use crate::sql_function;
+use crate::storage::claim::Take;
+use crate::storage::lookup;
+
+sql_function!(mq_read, pg_finfo_mq_read, read_messages);
+sql_function!(mq_pop, pg_finfo_mq_pop, pop);
+sql_function!(mq_get, pg_finfo_mq_get, get);
+
+/// `read(… wait)` is for short waits.
+const LONGEST_WAIT: i128 = 20_000_000;
+/// How often a waiting read looks again, in milliseconds.
+const LOOK_AGAIN: i64 = 20;
+
+/// Hands out into `sink`; gives how many.
+fn hand_out(q: &Queue, qty: i64, visibility: Option<&Interval>, sink: &Sink) -> Result<usize> {
+    let now = time::now();
+    if q.options.is_paused(now) {
+        return Ok(0);
+    }
+    let take = match visibility {
+        Some(visibility) => Take::Until(time::add(now, visibility)),
+        None => Take::Away,
+    };
+    spi::connect(|spi| {
+        let out = read::hand_out(spi, q, qty, take, now)?;
+        for (rows, row) in out.rows() {
+            sink.tuple(rows, row);
+        }
+        Ok(out.len())
+    })
+}
+
+fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
+    let Some(wait) = wait else { return Ok(None) };
+    let wait = not_negative(&q.name, "wait", wait)?.span();
+    if wait > LONGEST_WAIT {
+        return Err(Error::argument_hint(
+            &q.name,
+            "wait",
+            "must be at most 20 seconds",
+            "Use CALL mq.wait(queue, timeout) for long waits: it holds no snapshot.",
+        ));
+    }
+    Ok(Some(time::now().saturating_add(wait as i64)))
+}
+
+fn read_messages(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.read()");
+    let name = args::queue_name(call)?;
+    let right = Right::Has(Privilege::Update);
+    let mut q = catalog::open(&name, Lock::Write, right)?;
+    let qty = args::qty(call, 1, &name)?;
+    let asked = call
+        .arg(2)
+        .as_interval()
+        .map(|v| positive(&name, "visibility", v))
+        .transpose()?;
+    let deadline = longest_wait(&q, call.arg(3).as_interval())?;
+    let sink = call.rows();
+    loop {
+        let visibility = asked.unwrap_or(q.options.visibility);
+        if hand_out(&q, qty, Some(&visibility), &sink)? > 0 {
+            break;
+        }
+        let left = deadline.map_or(0, |d| d - time::now());
+        if left <= 0 {
+            break;
+        }
+        wait::nap(LOOK_AGAIN.min(left / 1000 + 1));
+        q = catalog::open(&name, Lock::Write, right)?;
+    }
+    Ok(Value::NULL)
+}
+
+fn pop(call: &Call) -> Result<Value> {
+    rel::require_writable(c"mq.pop()");
+    let name = args::queue_name(call)?;
+    let q = catalog::open(&name, Lock::Write, Right::Has(Privilege::Update))?;
+    let qty = args::qty(call, 1, &name)?;
+    let sink = call.rows();
+    hand_out(&q, qty, None, &sink)?;
+    Ok(Value::NULL)
+}
+
+fn get(call: &Call) -> Result<Value> {
+    let name = args::queue_name(call)?;
+    let q = catalog::open(&name, Lock::Read, Right::Has(Privilege::Select))?;
+    let id = args::id(call, 1, &name)?;
+    spi::connect(|spi| {
+        let rows = lookup::get(spi, &q, id, time::now())?;
+        Ok(if rows.is_empty() {
+            Value::NULL
+        } else {
+            call.composite(&rows, 0)
+        })
+    })
+}

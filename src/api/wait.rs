@@ -1,0 +1,89 @@
+//! CALL mq.wait, CALL mq.wait_any: until a message may be ready, holding nothing meanwhile.
+
+use super::args;
+use crate::catalog::{self, Right};
+use crate::error::{Error, Result};
+use crate::pg::entry::Call;
+use crate::pg::rel::{Lock, Privilege};
+use crate::pg::spi;
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Ty, Value};
+use crate::pg::wait;
+use crate::queue::send::not_negative;
+use crate::sql_function;
+use crate::storage::claim;
+
+sql_function!(mq_wait, pg_finfo_mq_wait, wait_one);
+sql_function!(mq_wait_any, pg_finfo_mq_wait_any, wait_any);
+
+/// A waiter looks again after this many milliseconds, at first and later.
+const SOON: i64 = 10;
+const LATER: i64 = 50;
+/// So many looks come soon.
+const IMPATIENT: u32 = 100;
+
+fn is_ready(name: &str) -> Result<bool> {
+    let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
+    let now = time::now();
+    if q.options.is_paused(now) {
+        return Ok(false);
+    }
+    spi::connect(|spi| claim::any_ready(spi, &q, now))
+}
+
+fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {
+    match call.arg(1).as_interval() {
+        None => Ok(None),
+        Some(i) if i.is_infinite() && i.span() > 0 => Ok(None),
+        Some(i) => Ok(Some(time::add(
+            time::now(),
+            &not_negative(queue, "timeout", i)?,
+        ))),
+    }
+}
+
+fn wait_for(
+    call: &Call,
+    what: &'static str,
+    queues: &[String],
+    deadline: Option<Micros>,
+) -> Result<Value> {
+    let pause = |round: u32| {
+        let step = if round < IMPATIENT { SOON } else { LATER };
+        match deadline.map(|d| (d - time::now() + 999) / 1000) {
+            Some(left) if left <= 0 => None,
+            Some(left) => Some(step.min(left)),
+            None => Some(step),
+        }
+    };
+    let check = || {
+        for name in queues {
+            if is_ready(name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let ready = wait::poll_between_transactions(what, call.is_atomic(), pause, check)?;
+    Ok(wait::ready_row(call, ready))
+}
+
+fn wait_one(call: &Call) -> Result<Value> {
+    let name = args::queue_name(call)?;
+    let deadline = deadline(call, &name)?;
+    wait_for(call, "wait", &[name], deadline)
+}
+
+fn wait_any(call: &Call) -> Result<Value> {
+    let missing = || Error::NullQueue { argument: "queues" };
+    let names: Vec<String> = args::list("", "queues", call.arg(0), Ty::Text)?
+        .ok_or_else(missing)?
+        .into_iter()
+        .map(|v| v.as_text().ok_or_else(missing))
+        .collect::<Result<_>>()?;
+    let first = names
+        .first()
+        .ok_or_else(|| Error::argument("", "queues", "must not be empty"))?;
+    let deadline = deadline(call, first)?;
+    wait_for(call, "wait_any", &names, deadline)
+}

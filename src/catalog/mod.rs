@@ -1,0 +1,201 @@
+//! Which queues there are, with their options: read once a session, kept until the queue's view
+//! is altered.
+//!
+//! Invariant: an entry is used only while its view is locked, and the lock is taken before the
+//! entry is looked at; whoever changes an entry invalidates the view in the same transaction.
+
+mod options;
+mod write;
+
+pub use options::{Options, Overflow, Setting, Settings};
+pub use write::{insert, put_paused, remove, update};
+
+use crate::error::{Error, Result};
+use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::role;
+use crate::pg::spi;
+use crate::pg::value::{Oid, Ty, Value};
+use crate::pg::xact;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A queue: its relations and options.
+pub struct Queue {
+    pub n: i32,
+    pub name: String,
+    pub owner: Oid,
+    pub view: Oid,
+    pub archive_view: Oid,
+    pub storage: Oid,
+    pub sequence: Oid,
+    pub unlogged: bool,
+    pub options: Options,
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<u32, Rc<Queue>>> = RefCell::new(HashMap::new());
+    static CHANGED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static ALL_CHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// So many changes are noted one by one; more empty the cache.
+const NOTED: usize = 64;
+
+struct Cache;
+
+impl xact::Invalidations for Cache {
+    fn changed(relation: u32) {
+        CHANGED.with(|c| match c.try_borrow_mut() {
+            Ok(mut list) if relation != 0 && list.len() < NOTED => list.push(relation),
+            _ => ALL_CHANGED.with(|a| a.set(true)),
+        });
+    }
+}
+
+pub fn register() {
+    xact::register_invalidations::<Cache>();
+}
+
+fn forget_changed() {
+    let all = ALL_CHANGED.with(|a| a.replace(false));
+    let list = CHANGED.with(|c| c.try_borrow_mut().map(|mut l| std::mem::take(&mut *l)));
+    KNOWN.with(|k| {
+        if let Ok(mut known) = k.try_borrow_mut() {
+            match list {
+                Ok(list) if !all => {
+                    for oid in list {
+                        known.remove(&oid);
+                    }
+                }
+                _ => known.clear(),
+            }
+        }
+    });
+}
+
+/// The queue behind a view that the caller has locked, or none when the relation is no queue.
+pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
+    forget_changed();
+    if let Some(q) = KNOWN.with(|k| k.borrow().get(&u32::from(view)).cloned()) {
+        return Ok(Some(q));
+    }
+    let Some(queue) = load(view)? else {
+        return Ok(None);
+    };
+    let queue = Rc::new(queue);
+    KNOWN.with(|k| k.borrow_mut().insert(u32::from(view), queue.clone()));
+    Ok(Some(queue))
+}
+
+fn load(view: Oid) -> Result<Option<Queue>> {
+    let Some(name) = rel::name(view) else {
+        return Ok(None);
+    };
+    let Some(facts) = rel::facts(view) else {
+        return Ok(None);
+    };
+    let found = spi::connect(|spi| {
+        let rows = spi.query(
+            &format!(
+                "SELECT {} FROM mq_internal.queue WHERE view = $1",
+                options::COLUMNS
+            ),
+            &[Ty::Oid],
+            &[Value::oid(view)],
+        )?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let n = rows.get(0, 0).as_int4().unwrap_or_default();
+        let archive = rows.get(0, 1).as_oid().unwrap_or(Oid::INVALID);
+        Ok(Some((n, archive, Options::from_row(&rows))))
+    })?;
+    let Some((n, archive_view, options)) = found else {
+        return Ok(None);
+    };
+    let broken = || Error::BrokenQueue(name.clone());
+    let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
+    let sequence = rel::internal(&format!("q_{n}_id")).ok_or_else(broken)?;
+    let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
+    Ok(Some(Queue {
+        n,
+        name,
+        owner: facts.owner,
+        view,
+        archive_view,
+        storage,
+        sequence,
+        unlogged,
+        options,
+    }))
+}
+
+/// Who may do something with a queue.
+#[derive(Clone, Copy)]
+pub enum Right {
+    Has(Privilege),
+    Owner,
+}
+
+impl Queue {
+    /// Refuses when `role` lacks a right on the queue.
+    pub fn require(&self, right: Right, role: Oid) -> Result<()> {
+        match right {
+            Right::Has(privilege) => rel::require(self.view, &self.name, privilege, role),
+            Right::Owner if role::has_rights_of(role, self.owner) => Ok(()),
+            Right::Owner => Err(Error::NotOwner(self.name.clone())),
+        }
+    }
+}
+
+/// The queue of that name, its view locked until the end of the transaction, with the caller's
+/// right to it checked.
+pub fn open(name: &str, lock: Lock, right: Right) -> Result<Rc<Queue>> {
+    open_as(name, lock, right, role::caller())
+}
+
+/// The same, with the rights of `role`: for use where the caller's role is not the current one.
+pub fn open_as(name: &str, lock: Lock, right: Right, role: Oid) -> Result<Rc<Queue>> {
+    let missing = || Error::NoSuchQueue(name.to_owned());
+    let view = rel::lock_public(name, lock).ok_or_else(missing)?;
+    let queue = behind(view)?.ok_or_else(missing)?;
+    queue.require(right, role)?;
+    Ok(queue)
+}
+
+/// The queue behind a view's OID, locked; none when it is gone.
+pub fn open_oid(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
+    if !rel::lock(view, lock) {
+        Ok(None)
+    } else {
+        behind(view)
+    }
+}
+
+/// The views of all queues, or of those that dead-letter into one.
+pub fn views(dead_letter_of: Option<Oid>) -> Result<Vec<Oid>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT view::pg_catalog.oid FROM mq_internal.queue \
+             WHERE $1 IS NULL OR dead_letter = $1 ORDER BY n",
+            &[Ty::Oid],
+            &[Value::opt(dead_letter_of, Value::oid)],
+        )?;
+        Ok((0..rows.len())
+            .filter_map(|i| rows.get(i, 0).as_oid())
+            .collect())
+    })
+}
+
+/// The queue whose archive a relation is.
+pub fn with_archive(view: Oid) -> Result<Option<Oid>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT view::pg_catalog.oid FROM mq_internal.queue WHERE archive = $1",
+            &[Ty::Oid],
+            &[Value::oid(view)],
+        )?;
+        Ok(rows.get(0, 0).as_oid())
+    })
+}

@@ -1,0 +1,129 @@
+//! Changes to the catalog. Who calls these has checked the caller's rights and holds the lock.
+
+use super::Options;
+use crate::error::Result;
+use crate::pg::array;
+use crate::pg::rel;
+use crate::pg::spi;
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Oid, Ty, Value};
+
+const TYPES: [Ty; 11] = [
+    Ty::Interval,
+    Ty::Int4,
+    Ty::Oid,
+    Ty::IntervalArray,
+    Ty::Interval,
+    Ty::Interval,
+    Ty::Int8,
+    Ty::Text,
+    Ty::Int4,
+    Ty::Interval,
+    Ty::Bool,
+];
+
+fn values(o: &Options) -> [Value; 11] {
+    let backoff: Vec<Value> = o.backoff.iter().map(Value::interval).collect();
+    [
+        Value::interval(&o.visibility),
+        Value::opt(o.max_failures, Value::int4),
+        Value::opt(o.dead_letter, Value::oid),
+        if backoff.is_empty() {
+            Value::NULL
+        } else {
+            array::build(&backoff, Ty::Interval)
+        },
+        Value::opt(o.ttl.as_ref(), Value::interval),
+        Value::interval(&o.dedup_window),
+        Value::opt(o.max_length, Value::int8),
+        Value::text(o.overflow.as_str()),
+        Value::int4(o.max_bytes as i32),
+        Value::opt(o.archive_retention.as_ref(), Value::interval),
+        Value::bool(o.notify),
+    ]
+}
+
+fn args(o: &Options, more: &[(Ty, Value)]) -> (Vec<Ty>, Vec<Value>) {
+    let types = TYPES
+        .iter()
+        .copied()
+        .chain(more.iter().map(|m| m.0))
+        .collect();
+    let values = values(o)
+        .into_iter()
+        .chain(more.iter().map(|m| m.1))
+        .collect();
+    (types, values)
+}
+
+/// Enters a new queue.
+pub fn insert(n: i32, view: Oid, archive: Oid, o: &Options) -> Result<()> {
+    spi::connect(|spi| {
+        let (types, values) = args(
+            o,
+            &[
+                (Ty::Int4, Value::int4(n)),
+                (Ty::Oid, Value::oid(view)),
+                (Ty::Oid, Value::oid(archive)),
+                (Ty::Timestamptz, Value::timestamptz(time::now())),
+            ],
+        );
+        spi.query(
+            "INSERT INTO mq_internal.queue (visibility, max_failures, dead_letter, backoff, ttl, \
+             dedup_window, max_length, overflow, max_bytes, archive_retention, notify, n, view, \
+             archive, created_at, paused) VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5, $6, \
+             $7, $8, $9, $10, $11, $12, $13::pg_catalog.regclass, $14::pg_catalog.regclass, $15, \
+             false)",
+            &types,
+            &values,
+        )?;
+        Ok(())
+    })
+}
+
+/// Replaces a queue's options.
+pub fn update(view: Oid, o: &Options) -> Result<()> {
+    spi::connect(|spi| {
+        let (types, values) = args(o, &[(Ty::Oid, Value::oid(view))]);
+        spi.query(
+            "UPDATE mq_internal.queue SET visibility=$1, max_failures=$2, \
+             dead_letter=$3::pg_catalog.regclass, backoff=$4, ttl=$5, dedup_window=$6, \
+             max_length=$7, overflow=$8, max_bytes=$9, archive_retention=$10, notify=$11 \
+             WHERE view = $12",
+            &types,
+            &values,
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(view);
+    Ok(())
+}
+
+pub fn put_paused(view: Oid, paused: bool, until: Option<Micros>) -> Result<()> {
+    spi::connect(|spi| {
+        spi.query(
+            "UPDATE mq_internal.queue SET paused=$1, paused_until=$2 WHERE view = $3",
+            &[Ty::Bool, Ty::Timestamptz, Ty::Oid],
+            &[
+                Value::bool(paused),
+                Value::opt(until, Value::timestamptz),
+                Value::oid(view),
+            ],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(view);
+    Ok(())
+}
+
+/// Forgets a queue; gives its number and its archive's view.
+pub fn remove(view: Oid) -> Result<Option<(i32, Oid)>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "DELETE FROM mq_internal.queue WHERE view = $1 RETURNING n, archive::pg_catalog.oid",
+            &[Ty::Oid],
+            &[Value::oid(view)],
+        )?;
+        Ok(rows.get(0, 0).as_int4().zip(rows.get(0, 1).as_oid()))
+    })
+}

@@ -1,0 +1,218 @@
+//! Everything that the extension refuses, with its SQLSTATE, message and hint.
+//!
+//! A message names the queue and the argument; a hint names the call that helps.
+
+use pg_broker_core::names::quote_literal;
+use thiserror::Error;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    UndefinedTable,
+    DuplicateTable,
+    InvalidName,
+    InvalidParameter,
+    GeneratedAlways,
+    ProgramLimitExceeded,
+    ConfigurationLimitExceeded,
+    InsufficientPrivilege,
+    DependentObjects,
+    ActiveTransaction,
+    ObjectInUse,
+    NotInPrerequisiteState,
+    FeatureNotSupported,
+    Internal,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("queue \"{0}\" does not exist")]
+    NoSuchQueue(String),
+    #[error("relation \"{0}\" already exists in schema mq")]
+    NameTaken(String),
+    #[error("queue \"{0}\" already exists")]
+    QueueExists(String),
+    #[error("\"{name}\" cannot be the name of a queue: {why}")]
+    BadName { name: String, why: &'static str },
+    #[error("argument \"{argument}\" must not be null")]
+    NullQueue { argument: &'static str },
+    #[error("queue \"{queue}\": argument \"{argument}\" {why}")]
+    Argument {
+        queue: String,
+        argument: &'static str,
+        why: String,
+        hint: Option<String>,
+    },
+    #[error("queue \"{queue}\": column \"{column}\" cannot be written")]
+    Column {
+        queue: String,
+        column: String,
+        hint: &'static str,
+    },
+    #[error(
+        "queue \"{queue}\": argument \"{argument}\" is {size} bytes, more than the {limit} allowed"
+    )]
+    TooLarge {
+        queue: String,
+        argument: &'static str,
+        size: i64,
+        limit: i64,
+    },
+    #[error("queue \"{queue}\" is full: it holds its max_length of {limit} messages")]
+    Full { queue: String, limit: i64 },
+    #[error("must be owner of queue \"{0}\"")]
+    NotOwner(String),
+    #[error("cannot drop queue \"{queue}\" because other objects depend on it")]
+    Depends { queue: String, detail: String },
+    #[error("cannot drop {what} \"{name}\" because queue \"{queue}\" needs it")]
+    PartOfQueue {
+        what: &'static str,
+        name: String,
+        queue: String,
+    },
+    #[error("cannot {what} {name}")]
+    NotSupported {
+        what: &'static str,
+        name: String,
+        hint: String,
+    },
+    #[error("queue \"{queue}\": group_key needs a queue with ordered groups")]
+    NoGroups { queue: String },
+    #[error("mq.{0} cannot run inside a transaction block")]
+    InTransaction(&'static str),
+    #[error("queue \"{queue}\": message {id} is leased")]
+    Leased { queue: String, id: i64 },
+    #[error("queue \"{queue}\" already dead-letters, directly or not, into \"{target}\"")]
+    Cycle { queue: String, target: String },
+    #[error("the catalog of queue \"{0}\" is incomplete")]
+    BrokenQueue(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An argument of a call that cannot be accepted, with the reason.
+    pub fn argument(queue: &str, argument: &'static str, why: impl Into<String>) -> Self {
+        Error::Argument {
+            queue: queue.into(),
+            argument,
+            why: why.into(),
+            hint: None,
+        }
+    }
+
+    pub fn argument_hint(
+        queue: &str,
+        argument: &'static str,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Error::Argument {
+            queue: queue.into(),
+            argument,
+            why: why.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
+    pub fn null(queue: &str, argument: &'static str) -> Self {
+        Self::argument(queue, argument, "must not be null")
+    }
+
+    pub fn state(&self) -> State {
+        match self {
+            Error::NoSuchQueue(_) => State::UndefinedTable,
+            Error::NameTaken(_) | Error::QueueExists(_) => State::DuplicateTable,
+            Error::BadName { .. } => State::InvalidName,
+            Error::NullQueue { .. } | Error::Argument { .. } | Error::Cycle { .. } => {
+                State::InvalidParameter
+            }
+            Error::Column { .. } => State::GeneratedAlways,
+            Error::TooLarge { .. } => State::ProgramLimitExceeded,
+            Error::Full { .. } => State::ConfigurationLimitExceeded,
+            Error::NotOwner(_) => State::InsufficientPrivilege,
+            Error::Depends { .. } | Error::PartOfQueue { .. } => State::DependentObjects,
+            Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
+            Error::InTransaction(_) => State::ActiveTransaction,
+            Error::Leased { .. } => State::ObjectInUse,
+            Error::BrokenQueue(_) => State::NotInPrerequisiteState,
+            Error::Internal(_) => State::Internal,
+        }
+    }
+
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::Depends { detail, .. } => Some(detail.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoSuchQueue(q) => Some(format!(
+                "Create it with SELECT mq.create_queue({}).",
+                quote_literal(q)
+            )),
+            Error::QueueExists(q) => Some(format!(
+                "Use mq.create_queue({}, if_not_exists => true) to accept an existing queue.",
+                quote_literal(q)
+            )),
+            Error::NameTaken(_) => Some(
+                "A queue also takes the name of its archive, <queue>_archive, and of the \
+                 dead-letter queue made with it, <queue>_dead."
+                    .into(),
+            ),
+            Error::BadName { .. } => Some(
+                "A name is 1 to 48 bytes long, is not one of mq's own relations, and does not \
+                 start with mq_ or pg_."
+                    .into(),
+            ),
+            Error::NullQueue { .. } => Some("Name the queue, as in mq.read('orders').".into()),
+            Error::Argument { hint, .. } => hint.clone(),
+            Error::Column { hint, .. } => Some((*hint).into()),
+            Error::TooLarge { queue, .. } => Some(format!(
+                "Raise the limit with mq.alter_queue({}, max_bytes => …), or send a reference to \
+                 the data.",
+                quote_literal(queue)
+            )),
+            Error::Full { queue, .. } => Some(format!(
+                "Consume messages, or use mq.alter_queue({}, max_length => …) or overflow => \
+                 'drop_oldest'.",
+                quote_literal(queue)
+            )),
+            Error::NotOwner(_) => {
+                Some("The owner of a queue is the owner of its view in schema mq.".into())
+            }
+            Error::Depends { queue, .. } => Some(format!(
+                "Use mq.drop_queue({}, cascade => true) to drop the dependent objects too.",
+                quote_literal(queue)
+            )),
+            Error::PartOfQueue { queue, .. } => Some(format!(
+                "Drop the queue with SELECT mq.drop_queue({}).",
+                quote_literal(queue)
+            )),
+            Error::NotSupported { hint, .. } => Some(hint.clone()),
+            Error::NoGroups { .. } => {
+                Some("Leave group_key out: ordered groups are not available yet.".into())
+            }
+            Error::InTransaction(_) => Some(
+                "Call it outside BEGIN … COMMIT, as a statement of its own; inside a transaction \
+                 use mq.read(…, wait => …)."
+                    .into(),
+            ),
+            Error::Leased { queue, id } => Some(format!(
+                "Wait until it is settled or its lease ends, or give it back with \
+                 mq.release({}, {id}).",
+                quote_literal(queue)
+            )),
+            Error::Cycle { .. } => Some("Choose a dead-letter queue that has none.".into()),
+            Error::BrokenQueue(q) => Some(format!(
+                "Its entry or its tables are missing, perhaps after a partial restore; drop it \
+                 with SELECT mq.drop_queue({}).",
+                quote_literal(q)
+            )),
+            _ => None,
+        }
+    }
+}

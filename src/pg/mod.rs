@@ -1,0 +1,16 @@
+//! The only home of `unsafe` and of PostgreSQL's C interface. Everything here offers a safe face
+//! to the rest, and every difference between server versions ends here.
+
+pub mod array;
+pub mod entry;
+pub mod event;
+pub mod rel;
+pub mod report;
+pub mod role;
+pub mod shmem;
+pub mod spi;
+pub mod time;
+pub mod trigger;
+pub mod value;
+pub mod wait;
+pub mod xact;

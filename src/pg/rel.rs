@@ -1,0 +1,261 @@
+//! Relations of schema mq and mq_internal: names, locks, owners, privileges, sequences.
+
+use super::role::ActingAs;
+use super::value::Oid;
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use std::ffi::{CStr, CString};
+
+/// How a relation is locked until the end of the transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// As a `SELECT`.
+    Read,
+    /// As an `INSERT` or `UPDATE`.
+    Write,
+    /// One change of options at a time, beside readers and writers.
+    Alter,
+    /// Alone.
+    Exclusive,
+}
+
+impl Lock {
+    fn mode(self) -> i32 {
+        (match self {
+            Lock::Read => pg_sys::AccessShareLock,
+            Lock::Write => pg_sys::RowExclusiveLock,
+            Lock::Alter => pg_sys::ShareRowExclusiveLock,
+            Lock::Exclusive => pg_sys::AccessExclusiveLock,
+        }) as i32
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Privilege {
+    Insert,
+    Select,
+    Update,
+    Delete,
+}
+
+impl Privilege {
+    fn bit(self) -> pg_sys::AclMode {
+        (match self {
+            Privilege::Insert => pg_sys::ACL_INSERT,
+            Privilege::Select => pg_sys::ACL_SELECT,
+            Privilege::Update => pg_sys::ACL_UPDATE,
+            Privilege::Delete => pg_sys::ACL_DELETE,
+        }) as pg_sys::AclMode
+    }
+}
+
+fn namespace(name: &CStr) -> Oid {
+    // SAFETY: a catalog look-up by name.
+    unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) }
+}
+
+fn named(schema: &CStr, name: &str) -> Option<Oid> {
+    let c = CString::new(name).ok()?;
+    if c.as_bytes().len() >= pg_sys::NAMEDATALEN as usize {
+        return None;
+    }
+    // SAFETY: a catalog look-up by name.
+    let oid = unsafe { pg_sys::get_relname_relid(c.as_ptr(), namespace(schema)) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The relation of that name in schema mq.
+pub fn public(name: &str) -> Option<Oid> {
+    named(c"mq", name)
+}
+
+/// The relation of that name in schema mq_internal.
+pub fn internal(name: &str) -> Option<Oid> {
+    named(c"mq_internal", name)
+}
+
+/// The relation of that name in schema mq, locked; looked up again after the lock was waited for.
+pub fn lock_public(name: &str, lock: Lock) -> Option<Oid> {
+    loop {
+        let oid = public(name)?;
+        // SAFETY: locks by OID; released below when the name has moved on meanwhile.
+        unsafe { pg_sys::LockRelationOid(oid, lock.mode()) };
+        if public(name) == Some(oid) {
+            return Some(oid);
+        }
+        // SAFETY: the lock just taken.
+        unsafe { pg_sys::UnlockRelationOid(oid, lock.mode()) };
+    }
+}
+
+/// Locks a relation; false when it is gone.
+pub fn lock(oid: Oid, lock: Lock) -> bool {
+    // SAFETY: locks by OID and looks the relation up.
+    unsafe {
+        pg_sys::LockRelationOid(oid, lock.mode());
+        exists(oid)
+    }
+}
+
+pub fn exists(oid: Oid) -> bool {
+    name(oid).is_some()
+}
+
+pub fn name(oid: Oid) -> Option<String> {
+    // SAFETY: returns null or a palloc'd string.
+    unsafe {
+        let p = pg_sys::get_rel_name(oid);
+        (!p.is_null()).then(|| CStr::from_ptr(p).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a relation lies in schema mq.
+pub fn is_public(oid: Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::get_rel_namespace(oid) == namespace(c"mq") }
+}
+
+/// What pg_class says of a relation that exists.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    pub owner: Oid,
+    pub unlogged: bool,
+}
+
+pub fn facts(oid: Oid) -> Option<Facts> {
+    // SAFETY: the syscache tuple is a pg_class row, released after its fields were copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(oid),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let class = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let facts = Facts {
+            owner: (*class).relowner,
+            unlogged: (*class).relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED,
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        Some(facts)
+    }
+}
+
+/// Whether `role` has `privilege` on a relation, as PostgreSQL sees it (pg_write_all_data and the
+/// like included).
+pub fn allows(oid: Oid, role: Oid, privilege: Privilege) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe {
+        pg_sys::pg_class_aclcheck(oid, role, privilege.bit()) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Refuses, in PostgreSQL's words, when `role` lacks `privilege` on the view `oid`.
+pub fn require(oid: Oid, name: &str, privilege: Privilege, role: Oid) -> Result<()> {
+    if allows(oid, role, privilege) {
+        return Ok(());
+    }
+    let c = CString::new(name).map_err(|_| Error::NoSuchQueue(name.into()))?;
+    // SAFETY: raises the error; does not return.
+    unsafe {
+        pg_sys::aclcheck_error(
+            pg_sys::AclResult::ACLCHECK_NO_PRIV,
+            pg_sys::ObjectType::OBJECT_VIEW,
+            c.as_ptr(),
+        )
+    };
+    Err(Error::NotOwner(name.into()))
+}
+
+/// Tells every session to look the relation up anew, once this transaction commits.
+pub fn invalidate(oid: Oid) {
+    // SAFETY: queues an invalidation message; the relation exists and is locked.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(oid) }
+}
+
+unsafe extern "C-unwind" {
+    fn nextval_internal(relid: Oid, check_permissions: bool) -> i64;
+    fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
+}
+
+/// Waits until nobody else is about to give a relation of schema mq the name of this hash, until
+/// the end of the transaction.
+pub fn lock_name(hash: u32) {
+    if let Some(catalog) = internal("queue") {
+        // SAFETY: a lock on an object that only we name: no catalog has our table's OID.
+        unsafe {
+            pg_sys::LockDatabaseObject(
+                catalog,
+                Oid::from(hash.max(1)),
+                0,
+                pg_sys::ExclusiveLock as i32,
+            )
+        }
+    }
+}
+
+/// Makes what this statement has written so far visible to what follows in it.
+pub fn see_own_changes() {
+    // SAFETY: advances the command counter, which also takes in own invalidations.
+    unsafe { pg_sys::CommandCounterIncrement() }
+}
+
+/// The next value of a sequence of ours.
+pub fn nextval(sequence: Oid) -> i64 {
+    let _rights = ActingAs::machinery();
+    // SAFETY: `sequence` is the OID of a sequence, which nextval_internal checks.
+    unsafe { pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) }
+}
+
+/// `NOTIFY` on a channel, without payload, when this transaction commits.
+pub fn notify(channel: &str) {
+    if let Ok(c) = CString::new(channel) {
+        // SAFETY: both strings outlive the call.
+        unsafe { pg_guard_ffi_boundary(|| Async_Notify(c.as_ptr(), c"".as_ptr())) }
+    }
+}
+
+/// Refuses in a read-only transaction or on a standby, in PostgreSQL's words.
+pub fn require_writable(what: &CStr) {
+    // SAFETY: raises or returns.
+    unsafe { pg_sys::PreventCommandIfReadOnly(what.as_ptr()) }
+}
+
+/// Whether this server is a standby (or still recovering).
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// How many live rows the statistics system believes the table has, if it knows.
+pub fn live_rows(oid: Oid) -> i64 {
+    // SAFETY: returns null or a statistics entry.
+    unsafe {
+        let entry = pg_sys::pgstat_fetch_stat_tabentry(oid);
+        if entry.is_null() { 0 } else { live_of(entry) }
+    }
+}
+
+fn live_of(entry: *mut pg_sys::PgStat_StatTabEntry) -> i64 {
+    // SAFETY: the caller checked for null.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let n = (*entry).n_live_tuples;
+        #[cfg(not(feature = "pg15"))]
+        let n = (*entry).live_tuples;
+        n
+    }
+}
+
+/// A fresh random receipt: 53 bits, never zero, exact in a double.
+pub fn random_receipt() -> i64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: fills the eight bytes.
+    let ok = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    if !ok {
+        super::report::raise(Error::Internal("could not draw a random receipt".into()));
+    }
+    ((u64::from_ne_bytes(bytes) >> 11) as i64).max(1)
+}

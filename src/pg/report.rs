@@ -1,0 +1,64 @@
+//! From our errors to PostgreSQL's.
+
+use crate::error::{Error, State};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+fn code(state: State) -> PgSqlErrorCode {
+    match state {
+        State::UndefinedTable => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        State::DuplicateTable => PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+        State::InvalidName => PgSqlErrorCode::ERRCODE_INVALID_NAME,
+        State::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        State::GeneratedAlways => PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS,
+        State::ProgramLimitExceeded => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        State::ConfigurationLimitExceeded => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        State::InsufficientPrivilege => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        State::DependentObjects => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        State::ActiveTransaction => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        State::ObjectInUse => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        State::NotInPrerequisiteState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        State::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        State::Internal => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(e: Error) -> Self {
+        let mut report = ErrorReport::new(code(e.state()), e.to_string(), "pg_broker");
+        if let Some(detail) = e.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = e.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// Raises `e` as an SQL error. Does not return.
+pub fn raise(e: Error) -> ! {
+    ErrorReport::from(e).report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// Tells the client and the log what went wrong without ending the call.
+pub fn warn(message: &str, hint: &str) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        message.to_owned(),
+        "pg_broker",
+    )
+    .set_hint(hint)
+    .report(PgLogLevel::WARNING);
+}
+
+/// Tells the client something it may want to know.
+pub fn notice(message: &str) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        message.to_owned(),
+        "pg_broker",
+    )
+    .report(PgLogLevel::NOTICE);
+}

@@ -1,0 +1,71 @@
+//! Who calls, and acting as somebody else for a moment.
+
+use super::value::Oid;
+use pgrx::pg_sys;
+use std::marker::PhantomData;
+
+/// The role whose rights count for the present call.
+pub fn caller() -> Oid {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The role that owns the extension's own objects.
+pub fn machinery() -> Oid {
+    Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID)
+}
+
+/// Whether `member` has the rights of `role`.
+pub fn has_rights_of(member: Oid, role: Oid) -> bool {
+    // SAFETY: looks up role membership.
+    unsafe { pg_sys::has_privs_of_role(member, role) }
+}
+
+/// While it lives, the current role is another one; dropping it, also by an error that unwinds,
+/// restores the former.
+pub struct ActingAs {
+    role: Oid,
+    context: i32,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl ActingAs {
+    fn switch(role: Oid, extra: i32) -> Self {
+        let (mut old, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: plain getters and setters of backend state; the flags keep SET ROLE out.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut old, &mut context);
+            pg_sys::SetUserIdAndSecContext(
+                role,
+                context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 | extra,
+            );
+        }
+        ActingAs {
+            role: old,
+            context,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// The machinery's own rights: to look things up and to run DDL that was checked before.
+    pub fn machinery() -> Self {
+        Self::switch(machinery(), 0)
+    }
+
+    /// A queue owner's rights, and nothing that would outlast the call.
+    pub fn owner(role: Oid) -> Self {
+        Self::switch(role, pg_sys::SECURITY_RESTRICTED_OPERATION as i32)
+    }
+
+    /// A role's rights to run DDL in its name.
+    pub fn role(role: Oid) -> Self {
+        Self::switch(role, 0)
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // SAFETY: restores what `switch` found.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) }
+    }
+}

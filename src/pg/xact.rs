@@ -1,0 +1,103 @@
+//! Where transactions and savepoints end, told to the rest once for a session.
+
+use pgrx::pg_sys;
+use std::cell::Cell;
+
+/// What the rest of the product wants to know of an ending.
+pub trait Endings {
+    fn commit();
+    /// `blame`: whether the message, not the server, may be the cause.
+    fn abort(blame: bool);
+    fn savepoint_released(level: i32);
+    fn savepoint_aborted(level: i32, blame: bool);
+}
+
+thread_local! {
+    static LAST_ERROR: Cell<i32> = const { Cell::new(0) };
+}
+static mut PREVIOUS_LOG_HOOK: pg_sys::emit_log_hook_type = None;
+
+/// Class 40 (transaction rollback) and 57 (operator intervention) are nobody's fault.
+fn is_blame(sqlstate: i32) -> bool {
+    // An SQLSTATE is packed six bits a character, the first lowest.
+    let class = |i: i32| (((sqlstate >> (6 * i)) & 0x3f) as u8 + b'0') as char;
+    !matches!((class(0), class(1)), ('4', '0') | ('5', '7'))
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_log(edata: *mut pg_sys::ErrorData) {
+    // SAFETY: called by PostgreSQL with a live ErrorData; the former hook is called after.
+    unsafe {
+        if (*edata).elevel >= pgrx::PgLogLevel::ERROR as i32 {
+            LAST_ERROR.with(|e| e.set((*edata).sqlerrcode));
+        }
+        if let Some(previous) = PREVIOUS_LOG_HOOK {
+            previous(edata);
+        }
+    }
+}
+
+fn take_blame() -> bool {
+    is_blame(LAST_ERROR.with(|e| e.replace(0)))
+}
+
+unsafe extern "C-unwind" fn on_xact<E: Endings>(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            LAST_ERROR.with(|e| e.set(0));
+            E::commit();
+        }
+        pg_sys::XactEvent::XACT_EVENT_ABORT => E::abort(take_blame()),
+        _ => {}
+    }
+}
+
+unsafe extern "C-unwind" fn on_subxact<E: Endings>(
+    event: pg_sys::SubXactEvent::Type,
+    _mine: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => E::savepoint_released(level()),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => E::savepoint_aborted(level(), true),
+        _ => {}
+    }
+}
+
+/// How many savepoints deep the session is.
+pub fn level() -> i32 {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// Registers the callbacks, once, when the library is loaded.
+pub fn register<E: Endings>() {
+    // SAFETY: the callbacks live as long as the library, which is never unloaded. They allocate
+    // only ordinary heap memory and raise nothing.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_xact::<E>), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subxact::<E>), std::ptr::null_mut());
+        PREVIOUS_LOG_HOOK = pg_sys::emit_log_hook;
+        pg_sys::emit_log_hook = Some(on_log);
+    }
+}
+
+/// Who wants to know that a relation must be looked up anew.
+pub trait Invalidations {
+    /// `relation` 0 means all of them.
+    fn changed(relation: u32);
+}
+
+unsafe extern "C-unwind" fn on_relcache<I: Invalidations>(_arg: pg_sys::Datum, rel: pg_sys::Oid) {
+    I::changed(u32::from(rel));
+}
+
+/// Registers the callback, once, when the library is loaded.
+pub fn register_invalidations<I: Invalidations>() {
+    // SAFETY: as in `register`.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_relcache::<I>), pg_sys::Datum::null()) }
+}

@@ -1,0 +1,8 @@
+//! What a queue does: the rules, in terms of storage.
+
+pub mod bury;
+pub mod read;
+pub mod redrive;
+pub mod send;
+pub mod settle;
+pub mod upkeep;

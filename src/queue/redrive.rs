@@ -1,0 +1,86 @@
+//! Dead letters back to where they came from, or to a queue that the caller names.
+
+use crate::catalog::{self, Queue, Right};
+use crate::error::Result;
+use crate::pg::rel::{Lock, Privilege};
+use crate::pg::report;
+use crate::pg::spi::Spi;
+use crate::pg::time::Micros;
+use crate::pg::value::Oid;
+use crate::queue::send;
+use crate::storage::insert::Message;
+use crate::storage::length;
+use crate::storage::upkeep::{self, Corpse};
+use pg_broker_core::death::origin;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// One call looks at no more letters than this when no limit is given.
+pub const ALL: i64 = i64::MAX;
+
+fn home(c: &Corpse) -> Option<String> {
+    origin(&c.headers.jsonb_text()?)
+}
+
+fn message(c: &Corpse) -> Message {
+    Message {
+        id: 0,
+        due: None,
+        expires_at: None,
+        priority: c.priority,
+        group_key: c.group_key.clone(),
+        dedup_key: None,
+        headers: c.headers,
+        body: c.body,
+        data: c.data,
+    }
+}
+
+/// Sends dead letters back, with the rights of `caller`.
+pub fn redrive(
+    spi: &Spi,
+    q: &Queue,
+    to: Option<Rc<Queue>>,
+    ids: Option<&[i64]>,
+    max: i64,
+    now: Micros,
+    caller: Oid,
+) -> Result<i64> {
+    let mut targets: HashMap<String, Rc<Queue>> = HashMap::new();
+    let mut done = Vec::new();
+    let mut homeless = 0;
+    for c in upkeep::letters(spi, q, ids, max, now)? {
+        let target = match (&to, home(&c)) {
+            (Some(to), _) => to.clone(),
+            (None, Some(name)) => match targets.get(&name) {
+                Some(known) => known.clone(),
+                None => {
+                    let target = open_target(&name, caller)?;
+                    targets.insert(name, target.clone());
+                    target
+                }
+            },
+            (None, None) => {
+                homeless += 1;
+                continue;
+            }
+        };
+        send::forward(spi, &target, message(&c), now)?;
+        done.push(c.id);
+    }
+    upkeep::remove(spi, q, &done)?;
+    length::add(spi, q, -(done.len() as i64))?;
+    if homeless > 0 {
+        report::notice(&format!(
+            "{homeless} message(s) of queue \"{}\" do not say where they came from and stay; \
+             name a queue in \"to\" to send them there",
+            q.name
+        ));
+    }
+    Ok(done.len() as i64)
+}
+
+/// Opens a queue that dead letters may be sent to.
+pub fn open_target(name: &str, caller: Oid) -> Result<Rc<Queue>> {
+    catalog::open_as(name, Lock::Write, Right::Has(Privilege::Insert), caller)
+}

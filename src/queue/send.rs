@@ -1,0 +1,262 @@
+//! Sending: checks, deduplication, limits, and the row.
+
+use crate::catalog::{Overflow, Queue};
+use crate::error::{Error, Result};
+use crate::pg::rel;
+use crate::pg::spi::Spi;
+use crate::pg::time::{self, Interval, Micros};
+use crate::pg::value::Value;
+use crate::queue::bury;
+use crate::storage::insert::{self, Message};
+use crate::storage::{keys, length};
+use crate::wake::totals::{self, Total};
+
+pub const DEFAULT_PRIORITY: i16 = 4;
+
+/// How a message is to be sent, checked, beside its payload.
+#[derive(Clone)]
+pub struct How {
+    pub due: Option<Micros>,
+    pub expires_at: Option<Micros>,
+    pub priority: i16,
+}
+
+/// What a sender may say about a message beside its payload.
+#[derive(Clone, Default)]
+pub struct Wish {
+    pub delay: Option<Interval>,
+    pub deliver_at: Option<Micros>,
+    pub priority: Option<i32>,
+    pub ttl: Option<Interval>,
+    pub expires_at: Option<Micros>,
+}
+
+/// An interval that must last longer than nothing.
+pub fn positive(q: &str, argument: &'static str, i: Interval) -> Result<Interval> {
+    if i.is_infinite() {
+        Err(Error::argument(q, argument, "must be finite"))
+    } else if i.span() <= 0 {
+        Err(Error::argument(q, argument, "must be longer than zero"))
+    } else {
+        Ok(i)
+    }
+}
+
+/// An interval that may be nothing, but not negative.
+pub fn not_negative(q: &str, argument: &'static str, i: Interval) -> Result<Interval> {
+    if i.is_infinite() {
+        Err(Error::argument(q, argument, "must be finite"))
+    } else if i.span() < 0 {
+        Err(Error::argument(q, argument, "must not be negative"))
+    } else {
+        Ok(i)
+    }
+}
+
+fn due(q: &str, wish: &Wish, now: Micros) -> Result<Option<Micros>> {
+    let at = match (wish.delay, wish.deliver_at) {
+        (Some(_), Some(_)) => {
+            return Err(Error::argument_hint(
+                q,
+                "deliver_at",
+                "cannot be combined with delay",
+                "Give either how long to wait or the time to deliver at.",
+            ));
+        }
+        (Some(delay), None) => Some(time::add(now, &not_negative(q, "delay", delay)?)),
+        (None, Some(at)) if time::is_finite(at) => Some(at),
+        (None, Some(_)) => return Err(Error::argument(q, "deliver_at", "must be finite")),
+        (None, None) => None,
+    };
+    Ok(at.filter(|&at| at > now))
+}
+
+/// Checks a wish against the queue's rules.
+pub fn how(q: &Queue, wish: &Wish, now: Micros) -> Result<How> {
+    let priority = match wish.priority {
+        None => DEFAULT_PRIORITY,
+        Some(p @ 0..=9) => p as i16,
+        Some(p) => {
+            return Err(Error::argument(
+                &q.name,
+                "priority",
+                format!("must be between 0 and 9, not {p}"),
+            ));
+        }
+    };
+    let due = due(&q.name, wish, now)?;
+    let expires_at = match (wish.ttl, wish.expires_at, q.options.ttl) {
+        (Some(ttl), _, _) => Some(time::add(now, &positive(&q.name, "ttl", ttl)?)),
+        (None, Some(at), _) if at == time::INFINITY => None,
+        (None, Some(at), _) if !time::is_finite(at) => {
+            return Err(Error::argument(
+                &q.name,
+                "expires_at",
+                "must not be -infinity",
+            ));
+        }
+        (None, Some(at), _) => Some(at),
+        (None, None, Some(ttl)) => Some(time::add(now, &ttl)),
+        (None, None, None) => None,
+    };
+    if let (Some(_), Some(due), Some(expires_at)) = (wish.ttl, due, expires_at)
+        && expires_at <= due
+    {
+        return Err(Error::argument(
+            &q.name,
+            "ttl",
+            "ends before the message could be delivered",
+        ));
+    }
+    Ok(How {
+        due,
+        expires_at,
+        priority,
+    })
+}
+
+/// Checks payload and headers.
+pub fn check_payload(q: &Queue, name: &'static str, payload: Value, headers: Value) -> Result<()> {
+    if payload.is_null() {
+        return Err(Error::null(&q.name, name));
+    }
+    if !headers.is_null() && !headers.jsonb_is_object() {
+        return Err(Error::argument_hint(
+            &q.name,
+            "headers",
+            "must be a JSON object",
+            "Write it as in '{\"type\": \"order\"}'.",
+        ));
+    }
+    let size = payload.payload_size() + headers.payload_size();
+    if size > q.options.max_bytes {
+        return Err(Error::TooLarge {
+            queue: q.name.clone(),
+            argument: name,
+            size,
+            limit: q.options.max_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// Ordered groups are not there yet.
+pub fn check_group(q: &Queue, group_key: Option<&str>) -> Result<()> {
+    match group_key {
+        Some(_) => Err(Error::NoGroups {
+            queue: q.name.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn window_end(q: &Queue, now: Micros) -> Micros {
+    if q.options.dedups_forever() {
+        time::INFINITY
+    } else {
+        time::add(now, &q.options.dedup_window)
+    }
+}
+
+/// Sends one message. Gives its id, or the id of the one that has its deduplication key.
+pub fn one(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
+    m.id = insert::new_id(q);
+    if let Some(key) = &m.dedup_key {
+        let holder = keys::take(spi, q, key, m.id, window_end(q, now), now)?;
+        if holder != m.id {
+            return Ok(holder);
+        }
+    }
+    enter(spi, q, 1, now, |spi| insert::one(spi, q, &m, now))?;
+    totals::count(q, Total::Sent, 1);
+    Ok(m.id)
+}
+
+/// Sends many messages. Gives their ids in order; a duplicate's is the winner's.
+pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> {
+    for m in &mut list {
+        m.id = insert::new_id(q);
+    }
+    let mut ids: Vec<i64> = list.iter().map(|m| m.id).collect();
+    // Keys are taken in their order, so that two batches cannot wait for each other.
+    let mut keyed: Vec<usize> = (0..list.len())
+        .filter(|&i| list[i].dedup_key.is_some())
+        .collect();
+    keyed.sort_by(|&a, &b| (&list[a].dedup_key, a).cmp(&(&list[b].dedup_key, b)));
+    let until = if keyed.is_empty() {
+        now
+    } else {
+        window_end(q, now)
+    };
+    for i in keyed {
+        if let Some(key) = &list[i].dedup_key {
+            ids[i] = keys::take(spi, q, key, list[i].id, until, now)?;
+        }
+    }
+    let mut at = 0;
+    list.retain(|m| {
+        at += 1;
+        ids[at - 1] == m.id
+    });
+    let n = list.len();
+    if n > 0 {
+        enter(spi, q, n as i64, now, |spi| {
+            insert::many(spi, q, &list, now)
+        })?;
+        totals::count(q, Total::Sent, n);
+    }
+    Ok(ids)
+}
+
+/// Sends a message that is already in the system to another queue: no deduplication, no check of
+/// size, but the limits of the queue.
+pub fn forward(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
+    m.id = insert::new_id(q);
+    enter(spi, q, 1, now, |spi| insert::one(spi, q, &m, now))?;
+    totals::count(q, Total::Sent, 1);
+    Ok(m.id)
+}
+
+/// Whether `n` more messages fit, or could be made to.
+pub fn has_room(spi: &Spi, q: &Queue, n: i64) -> Result<bool> {
+    match q.options.max_length {
+        Some(limit) if q.options.overflow == Overflow::Reject => {
+            Ok(length::total(spi, q)? + n <= limit)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Lets `n` messages in under the queue's limit.
+fn enter(
+    spi: &Spi,
+    q: &Queue,
+    n: i64,
+    now: Micros,
+    insert: impl FnOnce(&Spi) -> Result<()>,
+) -> Result<()> {
+    if let Some(limit) = q.options.max_length {
+        length::add(spi, q, n)?;
+        let over = length::total(spi, q)? - limit;
+        if over > 0 && (q.options.overflow == Overflow::Reject || n > limit) {
+            return Err(Error::Full {
+                queue: q.name.clone(),
+                limit,
+            });
+        }
+        if over > 0 {
+            let dropped = bury::oldest(spi, q, over, now)?;
+            if dropped < over {
+                return Err(Error::Full {
+                    queue: q.name.clone(),
+                    limit,
+                });
+            }
+        }
+    }
+    insert(spi)?;
+    if q.options.notify {
+        rel::notify(&format!("mq.{}", q.name));
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Deduplication keys: who sent a key first within its window.
+
+use super::plans::{Kind, run};
+use super::table;
+use crate::catalog::Queue;
+use crate::error::Result;
+use crate::pg::spi::Spi;
+use crate::pg::time::Micros;
+use crate::pg::value::{Ty, Value};
+
+/// Takes a key for message `id` until then. Gives the id of the message that has it: `id` when
+/// the key was free or its window over. Waits for a transaction that has taken the key and is
+/// still open.
+pub fn take(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<i64> {
+    loop {
+        let rows = run(
+            spi,
+            q,
+            Kind::KeyTake,
+            &[Ty::Text, Ty::Int8, Ty::Timestamptz, Ty::Timestamptz],
+            &[
+                Value::text(key),
+                Value::int8(id),
+                Value::timestamptz(until),
+                Value::timestamptz(now),
+            ],
+            || {
+                format!(
+                    "INSERT INTO {}_keys AS k (key, id, until) VALUES ($1, $2, $3) \
+                     ON CONFLICT (key) DO UPDATE SET id=excluded.id, until=excluded.until \
+                     WHERE k.until <= $4",
+                    table(q)
+                )
+            },
+        )?;
+        if rows.processed > 0 {
+            return Ok(id);
+        }
+        let rows = run(
+            spi,
+            q,
+            Kind::KeyHolder,
+            &[Ty::Text],
+            &[Value::text(key)],
+            || {
+                let t = table(q);
+                format!(
+                    "SELECT k.id, k.until = 'infinity' AND (SELECT m.id FROM {t} m \
+                 WHERE m.id = k.id) IS NULL FROM {t}_keys k WHERE k.key = $1"
+                )
+            },
+        )?;
+        match (rows.get(0, 0).as_int8(), rows.get(0, 1).as_bool()) {
+            // The holder keeps the key for as long as it is in the queue, and it has left.
+            (Some(holder), Some(true)) => {
+                if steal(spi, q, key, holder, id, until)? {
+                    return Ok(id);
+                }
+            }
+            (Some(holder), _) => return Ok(holder),
+            // Removed in between, by upkeep: try again.
+            (None, _) => {}
+        }
+    }
+}
+
+fn steal(spi: &Spi, q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool> {
+    let rows = run(
+        spi,
+        q,
+        Kind::KeySteal,
+        &[Ty::Text, Ty::Int8, Ty::Int8, Ty::Timestamptz],
+        &[
+            Value::text(key),
+            Value::int8(from),
+            Value::int8(id),
+            Value::timestamptz(until),
+        ],
+        || {
+            format!(
+                "UPDATE {}_keys k SET id=$3, until=$4 WHERE k.key = $1 AND k.id = $2",
+                table(q)
+            )
+        },
+    )?;
+    Ok(rows.processed > 0)
+}
+
+/// Removes keys whose window is over, at most so many; none that somebody is taking.
+pub fn expire(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<u64> {
+    let rows = run(
+        spi,
+        q,
+        Kind::KeysExpired,
+        &[Ty::Timestamptz, Ty::Int8],
+        &[Value::timestamptz(now), Value::int8(limit)],
+        || {
+            let t = table(q);
+            format!(
+                "WITH c AS MATERIALIZED (SELECT k.key FROM {t}_keys k WHERE k.until <= $1 \
+                 ORDER BY k.until LIMIT $2 FOR UPDATE SKIP LOCKED) DELETE FROM {t}_keys k \
+                 USING c WHERE k.key = c.key"
+            )
+        },
+    )?;
+    Ok(rows.processed)
+}

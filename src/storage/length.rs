@@ -1,0 +1,64 @@
+//! How many messages a limited queue holds, without counting them.
+//!
+//! The count is spread over slots: a transaction adds to a slot that no other open transaction has
+//! touched, so that nobody waits, and the sum over all slots is exact for what is committed and
+//! for the own transaction. Only queues with a `max_length` pay for this.
+
+use super::insert::new_id;
+use super::plans::{Kind, run};
+use super::table;
+use crate::catalog::Queue;
+use crate::error::Result;
+use crate::pg::rel;
+use crate::pg::spi::Spi;
+use crate::pg::value::{Ty, Value};
+
+/// Notes that `n` messages came (or, negative, went).
+pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
+    if q.options.max_length.is_none() || n == 0 {
+        return Ok(());
+    }
+    let rows = run(
+        spi,
+        q,
+        Kind::LengthAdd,
+        &[Ty::Int8],
+        &[Value::int8(n)],
+        || {
+            let t = table(q);
+            format!(
+                "WITH c AS MATERIALIZED (SELECT s.slot FROM {t}_length s ORDER BY s.slot LIMIT 1 \
+             FOR UPDATE SKIP LOCKED) UPDATE {t}_length s SET n=s.n + $1 FROM c \
+             WHERE s.slot = c.slot"
+            )
+        },
+    )?;
+    if rows.processed > 0 {
+        return Ok(());
+    }
+    let slot = match rel::internal(&format!("q_{}_length", q.n)) {
+        // Every slot is another transaction's: a new one, under a number never used before.
+        Some(_) => new_id(q),
+        None => return Ok(()),
+    };
+    run(
+        spi,
+        q,
+        Kind::LengthNew,
+        &[Ty::Int8, Ty::Int8],
+        &[Value::int8(slot), Value::int8(n)],
+        || format!("INSERT INTO {}_length (slot, n) VALUES ($1, $2)", table(q)),
+    )
+    .map(|_| ())
+}
+
+/// How many messages there are, as far as this transaction can see.
+pub fn total(spi: &Spi, q: &Queue) -> Result<i64> {
+    let rows = run(spi, q, Kind::LengthSum, &[], &[], || {
+        format!(
+            "SELECT COALESCE(pg_catalog.sum(s.n), 0)::pg_catalog.int8 FROM {}_length s",
+            table(q)
+        )
+    })?;
+    Ok(rows.get(0, 0).as_int8().unwrap_or(0))
+}

@@ -1,0 +1,354 @@
+//! The relations of a queue: made, renamed, given away, dropped. Who calls these has checked the
+//! caller's rights; the DDL runs with the machinery's, and the event triggers look away.
+
+use super::{LEASE_ENDED, ended_lease, state};
+use crate::error::{Error, Result};
+use crate::pg::event::OwnDdl;
+use crate::pg::rel;
+use crate::pg::role::ActingAs;
+use crate::pg::spi::{self, Spi};
+use crate::pg::value::{Oid, Ty, Value};
+use pg_broker_core::names::{archive_of, quote_ident, quote_literal};
+
+/// Vacuum early and little: most rows die young.
+const VACUUM: &str = "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.05, \
+     autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 100000, \
+     autovacuum_analyze_scale_factor = 0.5";
+
+fn columns() -> &'static str {
+    "id bigint NOT NULL, enqueued_at timestamptz NOT NULL, due timestamptz, read_at timestamptz, \
+     expires_at timestamptz, receipt bigint, attempts int NOT NULL DEFAULT 0, \
+     failures int NOT NULL DEFAULT 0, priority smallint NOT NULL DEFAULT 4, group_key text, \
+     dedup_key text, last_error text, headers jsonb, body jsonb, data bytea"
+}
+
+fn view_text(n: i32, name: &str) -> String {
+    let now = "pg_catalog.clock_timestamp()";
+    format!(
+        "CREATE OR REPLACE VIEW mq.{view} AS SELECT m.id, NULL::bigint AS receipt, \
+         {name}::text AS queue, m.body, m.data, m.headers, m.attempts, \
+         m.failures + {ended} AS failures, \
+         CASE WHEN {ended} = 1 THEN '{LEASE_ENDED}'::text ELSE m.last_error END AS last_error, \
+         m.priority, m.group_key, m.dedup_key, m.enqueued_at, \
+         COALESCE(m.due, m.enqueued_at) AS visible_at, m.read_at, m.expires_at, \
+         {state} AS state FROM mq_internal.q_{n} m",
+        view = quote_ident(name),
+        name = quote_literal(name),
+        ended = ended_lease("m", now),
+        state = state(now),
+    )
+}
+
+fn archive_view_text(n: i32, name: &str) -> String {
+    format!(
+        "CREATE OR REPLACE VIEW mq.{view} AS SELECT a.id, NULL::bigint AS receipt, \
+         {name}::text AS queue, a.body, a.data, a.headers, a.attempts, a.failures, a.last_error, \
+         a.priority, a.group_key, a.dedup_key, a.enqueued_at, \
+         COALESCE(a.due, a.enqueued_at) AS visible_at, a.read_at, a.expires_at, \
+         'archived'::text AS state, a.archived_at FROM mq_internal.q_{n}_archive a",
+        view = quote_ident(&archive_of(name)),
+        name = quote_literal(name),
+    )
+}
+
+fn run(spi: &Spi, statements: &[String]) -> Result<()> {
+    statements.iter().try_for_each(|s| spi.utility(s))
+}
+
+/// The next free number for a queue's storage.
+fn next_number(spi: &Spi) -> Result<i32> {
+    let rows = spi.query(
+        "SELECT pg_catalog.nextval('mq_internal.queue_n')::pg_catalog.int4",
+        &[],
+        &[],
+    )?;
+    rows.get(0, 0)
+        .as_int4()
+        .ok_or_else(|| Error::Internal("no number for a queue".into()))
+}
+
+/// Makes the relations of a queue, owned by `owner`: its number, its view, its archive's view.
+pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> {
+    let _ours = OwnDdl::begin();
+    let n = spi::connect(|spi| {
+        let n = next_number(spi)?;
+        let kind = if durable { "" } else { "UNLOGGED " };
+        run(
+            spi,
+            &[
+                format!(
+                    "CREATE {kind}TABLE mq_internal.q_{n} ({}, CONSTRAINT q_{n}_pkey \
+                     PRIMARY KEY (id)) WITH (fillfactor = 90, {VACUUM})",
+                    columns()
+                ),
+                format!(
+                    "CREATE INDEX q_{n}_ready ON mq_internal.q_{n} (priority DESC, id) \
+                     WHERE due IS NULL"
+                ),
+                format!("CREATE INDEX q_{n}_due ON mq_internal.q_{n} (due) WHERE due IS NOT NULL"),
+                format!(
+                    "CREATE INDEX q_{n}_expiry ON mq_internal.q_{n} (expires_at) \
+                     WHERE expires_at IS NOT NULL"
+                ),
+                format!("CREATE SEQUENCE mq_internal.q_{n}_id OWNED BY mq_internal.q_{n}.id"),
+                format!(
+                    "CREATE TABLE mq_internal.q_{n}_archive ({}, archived_at timestamptz \
+                     NOT NULL, CONSTRAINT q_{n}_archive_pkey PRIMARY KEY (id))",
+                    columns()
+                ),
+                format!(
+                    "CREATE INDEX q_{n}_archive_time ON mq_internal.q_{n}_archive (archived_at)"
+                ),
+                format!(
+                    "CREATE {kind}TABLE mq_internal.q_{n}_keys (key text NOT NULL, \
+                     id bigint NOT NULL, until timestamptz NOT NULL, CONSTRAINT q_{n}_keys_pkey \
+                     PRIMARY KEY (key)) WITH ({VACUUM})"
+                ),
+                format!("CREATE INDEX q_{n}_keys_until ON mq_internal.q_{n}_keys (until)"),
+                view_text(n, name).replacen("CREATE OR REPLACE", "CREATE", 1),
+                archive_view_text(n, name).replacen("CREATE OR REPLACE", "CREATE", 1),
+                trigger(name, "INSERT"),
+                trigger(name, "UPDATE"),
+                trigger(name, "DELETE"),
+                format!(
+                    "COMMENT ON VIEW mq.{} IS 'Queue of pg_broker: select to browse, insert to \
+                     send; see mq.message for the columns'",
+                    quote_ident(name)
+                ),
+                format!(
+                    "COMMENT ON VIEW mq.{} IS 'Archive of a queue of pg_broker: messages settled \
+                     with mq.archive'",
+                    quote_ident(&archive_of(name))
+                ),
+            ],
+        )?;
+        give(spi, n, owner)?;
+        for view in [name.to_owned(), archive_of(name)] {
+            let to = role_name(spi, owner)?;
+            spi.utility(&format!(
+                "ALTER VIEW mq.{} OWNER TO {to}",
+                quote_ident(&view)
+            ))?;
+            default_privileges(spi, &view, owner)?;
+        }
+        Ok(n)
+    })?;
+    let gone = || Error::Internal(format!("the view of queue \"{name}\" is gone"));
+    let view = rel::public(name).ok_or_else(gone)?;
+    let archive = rel::public(&archive_of(name)).ok_or_else(gone)?;
+    Ok((n, view, archive))
+}
+
+fn trigger(view: &str, event: &str) -> String {
+    let lower = event.to_lowercase();
+    format!(
+        "CREATE TRIGGER mq_{lower} INSTEAD OF {event} ON mq.{} FOR EACH ROW \
+         EXECUTE FUNCTION mq_internal.view_{lower}()",
+        quote_ident(view)
+    )
+}
+
+fn role_name(spi: &Spi, role: Oid) -> Result<String> {
+    let rows = spi.query(
+        "SELECT pg_catalog.pg_get_userbyid($1)::pg_catalog.text",
+        &[Ty::Oid],
+        &[Value::oid(role)],
+    )?;
+    rows.get(0, 0)
+        .as_text()
+        .map(|name| quote_ident(&name))
+        .ok_or_else(|| Error::Internal("no such role".into()))
+}
+
+/// Gives a queue's tables to `owner`.
+fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
+    let to = role_name(spi, owner)?;
+    for suffix in ["", "_archive", "_keys", "_length"] {
+        if rel::internal(&format!("q_{n}{suffix}")).is_some() {
+            spi.utility(&format!(
+                "ALTER TABLE mq_internal.q_{n}{suffix} OWNER TO {to}"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// The view was made in the owner's name: what ALTER DEFAULT PRIVILEGES says for the owner's
+/// tables holds for it too.
+fn default_privileges(spi: &Spi, view: &str, owner: Oid) -> Result<()> {
+    let rows = spi.query(
+        "SELECT d.defaclnamespace = 0, a.privilege_type, a.is_grantable, \
+         CASE WHEN a.grantee = 0 THEN NULL ELSE \
+         pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END, a.grantee = $1 \
+         FROM pg_catalog.pg_default_acl d, \
+         LATERAL pg_catalog.aclexplode(d.defaclacl) a WHERE d.defaclrole = $1 \
+         AND d.defaclobjtype = 'r' AND (d.defaclnamespace = 0 OR d.defaclnamespace = \
+         (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'mq'))",
+        &[Ty::Oid],
+        &[Value::oid(owner)],
+    )?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let _owner = ActingAs::role(owner);
+    let target = format!("mq.{}", quote_ident(view));
+    for i in 0..rows.len() {
+        let Some(privilege) = rows.get(i, 1).as_text() else {
+            continue;
+        };
+        // The owner's own rights are complete already; a view has no others to give.
+        if rows.get(i, 4).as_bool() == Some(true) || privilege == "MAINTAIN" {
+            continue;
+        }
+        let grantee = rows
+            .get(i, 3)
+            .as_text()
+            .map_or_else(|| "PUBLIC".to_owned(), |r| quote_ident(&r));
+        let option = if rows.get(i, 2).as_bool() == Some(true) {
+            " WITH GRANT OPTION"
+        } else {
+            ""
+        };
+        spi.utility(&format!(
+            "GRANT {privilege} ON {target} TO {grantee}{option}"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Renames a queue's view.
+pub fn rename(from: &str, to: &str) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    spi::connect(|spi| {
+        spi.utility(&format!(
+            "ALTER VIEW mq.{} RENAME TO {}",
+            quote_ident(from),
+            quote_ident(to)
+        ))
+    })
+}
+
+/// Brings what depends on the view's name in line with it: the archive's name and the constant
+/// that the column `queue` shows.
+pub fn follow_rename(n: i32, name: &str, archive: Oid) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    let wanted = archive_of(name);
+    spi::connect(|spi| {
+        if let Some(present) = rel::name(archive)
+            && present != wanted
+        {
+            if rel::public(&wanted).is_some() {
+                return Err(Error::NameTaken(wanted.clone()));
+            }
+            spi.utility(&format!(
+                "ALTER VIEW mq.{} RENAME TO {}",
+                quote_ident(&present),
+                quote_ident(&wanted)
+            ))?;
+        }
+        redefine(spi, rel::public(name), &view_text(n, name))?;
+        redefine(spi, Some(archive), &archive_view_text(n, name))
+    })
+}
+
+/// `CREATE OR REPLACE VIEW` keeps owner, privileges and triggers; it only has to run as a role
+/// that may, and that is the machinery.
+fn redefine(spi: &Spi, view: Option<Oid>, text: &str) -> Result<()> {
+    if view.is_some() {
+        spi.utility(text)
+    } else {
+        Ok(())
+    }
+}
+
+/// Gives a queue's tables and archive to the view's new owner.
+pub fn follow_owner(n: i32, owner: Oid, archive: Oid) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    spi::connect(|spi| {
+        give(spi, n, owner)?;
+        if let Some(name) = rel::name(archive) {
+            let to = role_name(spi, owner)?;
+            spi.utility(&format!(
+                "ALTER VIEW mq.{} OWNER TO {to}",
+                quote_ident(&name)
+            ))?;
+        }
+        Ok(())
+    })
+}
+
+/// Drops what is left of a queue's relations.
+pub fn drop(n: i32, views: &[Oid], cascade: bool) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    let how = if cascade { "CASCADE" } else { "RESTRICT" };
+    spi::connect(|spi| {
+        for &view in views {
+            if let Some(name) = rel::name(view) {
+                spi.utility(&format!("DROP VIEW mq.{} {how}", quote_ident(&name)))?;
+            }
+        }
+        for suffix in ["_length", "_keys", "_archive", ""] {
+            let table = format!("q_{n}{suffix}");
+            if rel::internal(&table).is_some() {
+                spi.utility(&format!("DROP TABLE mq_internal.{table} CASCADE"))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The user's objects that depend on a queue's views, described, at most five.
+pub fn dependents(views: &[Oid]) -> Result<Vec<String>> {
+    spi::connect(|spi| {
+        let mut found = Vec::new();
+        for &view in views {
+            let rows = spi.query(
+                "SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, 0) \
+                 FROM pg_catalog.pg_depend d WHERE d.refclassid = \
+                 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND \
+                 d.deptype = 'n' AND NOT (d.classid = \
+                 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND EXISTS (SELECT FROM \
+                 pg_catalog.pg_rewrite r WHERE r.oid = d.objid AND r.ev_class = $1)) LIMIT 5",
+                &[Ty::Oid],
+                &[Value::oid(view)],
+            )?;
+            let name = rel::name(view).unwrap_or_default();
+            found.extend((0..rows.len()).filter_map(|i| {
+                rows.get(i, 0)
+                    .as_text()
+                    .map(|what| format!("{what} depends on view \"{name}\""))
+            }));
+        }
+        Ok(found)
+    })
+}
+
+/// Makes the table that counts a limited queue's messages, or drops it. The queue's table is
+/// locked against writers, so that the count it starts from is exact.
+pub fn limit_length(n: i32, owner: Oid, storage: Oid, limited: bool) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    let there = rel::internal(&format!("q_{n}_length")).is_some();
+    spi::connect(|spi| match (limited, there) {
+        (true, false) => {
+            rel::lock(storage, rel::Lock::Alter);
+            let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
+            let kind = if unlogged { "UNLOGGED " } else { "" };
+            spi.utility(&format!(
+                "CREATE {kind}TABLE mq_internal.q_{n}_length (slot bigint NOT NULL, \
+                 n bigint NOT NULL, CONSTRAINT q_{n}_length_pkey PRIMARY KEY (slot)) \
+                 WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000)"
+            ))?;
+            spi.query(
+                &format!(
+                    "INSERT INTO mq_internal.q_{n}_length SELECT 0, pg_catalog.count(*) \
+                     FROM mq_internal.q_{n}"
+                ),
+                &[],
+                &[],
+            )?;
+            give(spi, n, owner)
+        }
+        (false, true) => spi.utility(&format!("DROP TABLE mq_internal.q_{n}_length")),
+        _ => Ok(()),
+    })
+}

@@ -1,0 +1,127 @@
+//! Deliveries whose transaction rolled back. A message that makes its consumer's transaction fail
+//! is back at once, as if never handed out, and would go round for ever: so the session remembers
+//! what it had read or popped when a transaction ends badly, and its next read of that queue adds
+//! these failures to the rows. Kept per session, bounded; forgotten on disconnect.
+
+use crate::catalog::Queue;
+use crate::pg::value::Oid;
+use crate::pg::xact;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+struct Delivery {
+    level: i32,
+    storage: Oid,
+    id: i64,
+}
+
+/// So many deliveries of one transaction, and so many failures, are remembered; more are not.
+const REMEMBERED: usize = 10_000;
+
+#[derive(Default)]
+struct Memory {
+    /// Handed out by the transaction in progress.
+    open: Vec<Delivery>,
+    /// Failures not yet written: by storage, then message.
+    failures: HashMap<u32, HashMap<i64, i64>>,
+    /// Failures written by the transaction in progress; remembered again if it rolls back.
+    written: Vec<(i32, Oid, i64, i64)>,
+}
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
+/// Notes messages that were just handed out.
+pub fn note(q: &Queue, ids: impl Iterator<Item = i64>) {
+    let level = xact::level();
+    MEMORY.with(|m| {
+        let open = &mut m.borrow_mut().open;
+        let room = REMEMBERED.saturating_sub(open.len());
+        open.extend(ids.take(room).map(|id| Delivery {
+            level,
+            storage: q.storage,
+            id,
+        }));
+    });
+}
+
+/// Takes the failures to be written to a queue's rows by the transaction in progress.
+pub fn take_failures(q: &Queue) -> Vec<(i64, i64)> {
+    let level = xact::level();
+    MEMORY.with(|m| {
+        let mut memory = m.borrow_mut();
+        if memory.failures.is_empty() {
+            return Vec::new();
+        }
+        let mut list: Vec<(i64, i64)> = memory
+            .failures
+            .remove(&u32::from(q.storage))
+            .map(|f| f.into_iter().collect())
+            .unwrap_or_default();
+        list.sort_unstable();
+        memory
+            .written
+            .extend(list.iter().map(|&(id, n)| (level, q.storage, id, n)));
+        list
+    })
+}
+
+impl Memory {
+    fn remember(&mut self, storage: Oid, id: i64, n: i64) {
+        let failures = self.failures.entry(u32::from(storage)).or_default();
+        if failures.len() < REMEMBERED || failures.contains_key(&id) {
+            *failures.entry(id).or_default() += n;
+        }
+    }
+
+    /// Everything from savepoint `level` on is undone.
+    fn undo(&mut self, level: i32, blame: bool) {
+        let cut = self
+            .open
+            .iter()
+            .position(|d| d.level >= level)
+            .unwrap_or(self.open.len());
+        for d in self.open.split_off(cut) {
+            if blame {
+                self.remember(d.storage, d.id, 1);
+            }
+        }
+        let cut = self
+            .written
+            .iter()
+            .position(|w| w.0 >= level)
+            .unwrap_or(self.written.len());
+        for (_, storage, id, n) in self.written.split_off(cut) {
+            self.remember(storage, id, n);
+        }
+    }
+}
+
+pub(super) fn commit() {
+    MEMORY.with(|m| {
+        let mut memory = m.borrow_mut();
+        memory.open.clear();
+        memory.written.clear();
+    });
+}
+
+pub(super) fn abort(blame: bool) {
+    MEMORY.with(|m| m.borrow_mut().undo(0, blame));
+}
+
+pub(super) fn savepoint_released(level: i32) {
+    MEMORY.with(|m| {
+        let mut memory = m.borrow_mut();
+        for d in memory.open.iter_mut().filter(|d| d.level >= level) {
+            d.level = level - 1;
+        }
+        for w in memory.written.iter_mut().filter(|w| w.0 >= level) {
+            w.0 = level - 1;
+        }
+    });
+}
+
+pub(super) fn savepoint_aborted(level: i32, blame: bool) {
+    MEMORY.with(|m| m.borrow_mut().undo(level, blame));
+}

@@ -1,0 +1,78 @@
+//! Totals per queue: sent, delivered, acked, failed, dead, expired. Counted in the session while
+//! its transaction is open, minus savepoints that roll back, and added to shared memory at commit.
+
+use crate::catalog::Queue;
+use crate::pg::shmem::{self, COUNTERS};
+use crate::pg::value::Oid;
+use crate::pg::xact;
+use std::cell::RefCell;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Total {
+    Sent,
+    Delivered,
+    Acked,
+    Failed,
+    Dead,
+    Expired,
+}
+
+struct Pending {
+    level: i32,
+    storage: Oid,
+    counts: [u64; COUNTERS],
+}
+
+thread_local! {
+    static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Counts `n` of something, if this transaction commits.
+pub fn count(q: &Queue, what: Total, n: usize) {
+    if n == 0 || !shmem::attached() {
+        return;
+    }
+    let level = xact::level();
+    PENDING.with(|p| {
+        let mut pending = p.borrow_mut();
+        let at = match pending
+            .iter()
+            .rposition(|e| e.level == level && e.storage == q.storage)
+        {
+            Some(at) => at,
+            None => {
+                pending.push(Pending {
+                    level,
+                    storage: q.storage,
+                    counts: [0; COUNTERS],
+                });
+                pending.len() - 1
+            }
+        };
+        pending[at].counts[what as usize] += n as u64;
+    });
+}
+
+pub(super) fn commit() {
+    PENDING.with(|p| {
+        for e in p.borrow_mut().drain(..) {
+            shmem::add(e.storage, &e.counts);
+        }
+    });
+}
+
+pub(super) fn abort() {
+    PENDING.with(|p| p.borrow_mut().clear());
+}
+
+pub(super) fn savepoint_released(level: i32) {
+    PENDING.with(|p| {
+        for e in p.borrow_mut().iter_mut().filter(|e| e.level >= level) {
+            e.level = level - 1;
+        }
+    });
+}
+
+pub(super) fn savepoint_aborted(level: i32) {
+    PENDING.with(|p| p.borrow_mut().retain(|e| e.level < level));
+}
