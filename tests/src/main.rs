@@ -4,22 +4,65 @@
 //! `LEDGER_SECONDS`. With filters only tests whose name contains one of them run.
 
 mod conn;
+mod contract;
+mod ddl;
+mod dedup;
+mod drivers;
+mod dump;
 mod fence;
+mod follow;
+mod grants;
 mod harness;
+mod isolation;
+mod ledger;
+mod limits;
+mod memory;
+mod model;
+mod plans;
+mod planted;
+mod pooler;
+mod property;
 mod readers;
 mod rng;
+mod rollbacks;
 mod server;
 mod settle;
+mod standby;
 mod storage;
+mod upgrade;
+mod wake;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 fn all() -> Vec<harness::Test> {
-    [fence::tests(), readers::tests(), settle::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        ledger::tests(),
+        dump::tests(),
+        upgrade::tests(),
+        standby::tests(),
+        memory::tests(),
+        fence::tests(),
+        property::tests(),
+        plans::tests(),
+        readers::tests(),
+        settle::tests(),
+        isolation::tests(),
+        dedup::tests(),
+        limits::tests(),
+        rollbacks::tests(),
+        wake::tests(),
+        ddl::tests(),
+        contract::tests(),
+        drivers::tests(),
+        grants::tests(),
+        planted::tests(),
+        follow::tests(),
+        pooler::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 8)]

@@ -1,0 +1,68 @@
+-- A database full of queues: every option, messages in every state, archives, dead letters,
+-- grants, hostile names. The tests of dump, restore and pg_upgrade fill a database with it and
+-- expect the same content afterwards. Needs the roles kept_owner, kept_worker and kept_web.
+
+CREATE TABLE orders (id bigint PRIMARY KEY, note text);
+INSERT INTO orders SELECT n, 'order ' || n FROM generate_series(1, 20) n;
+
+GRANT EXECUTE ON FUNCTION mq.create_queue TO kept_owner;
+
+-- One queue with every option but those that contradict each other.
+SELECT mq.create_queue('parked');
+SELECT mq.create_queue('full', visibility => '45 s', max_failures => 3, dead_letter => 'parked',
+  backoff => ARRAY['1 s', '1 month', '3 h']::interval[], ttl => '30 days', dedup_window => '2 h',
+  max_length => 1000, overflow => 'drop_oldest', max_bytes => 12345, archive_retention => '1 year',
+  notify => true);
+SELECT mq.create_queue('unlogged', durable => false, dedup_window => 'infinity');
+SELECT mq.create_queue('paused', max_length => 5);
+SELECT mq.send('paused', '"waits"');
+SELECT mq.pause('paused');
+SELECT mq.create_queue('paused until', max_failures => 1);
+SELECT mq.pause('paused until', until => '2999-01-01 00:00:00+00');
+SELECT mq.create_queue('empty');
+
+-- Messages in every state.
+SELECT mq.send('full', jsonb_build_object('n', n), '{"trace": "a\"b"}', priority => (n % 10)::int,
+  dedup_key => 'key ' || n) FROM generate_series(1, 20) n;
+SELECT mq.send_text('full', E'text with \\ and '' and "\n" ünïcödé 漢字');
+SELECT mq.send_text('full', '');
+SELECT mq.send_bytes('full', '\x00010203ff5c');
+SELECT mq.send_bytes('full', '');
+SELECT mq.send('full', 'null');
+SELECT mq.send('full', '12345678901234567890.12345678901234567890');
+SELECT mq.send('full', '"later"', deliver_at => '2999-12-31 23:59:59.123456+00');
+SELECT mq.send('full', '"short lived"', ttl => '100 years');
+SELECT count(*) FROM mq.read('full', 3, '10 years');
+SELECT mq.nack('full', id, receipt, '5 years', 'it''s broken: "\n"') FROM mq.read('full', 2);
+SELECT mq.release('full', id, receipt, '7 years') FROM mq.read('full', 1);
+SELECT mq.archive('full', id, receipt) FROM mq.read('full', 4);
+SELECT mq.reject('full', id, receipt, 'no good') FROM mq.read('full', 2);
+SELECT mq.ack('full', id, receipt) FROM mq.read('full', 1);
+SELECT mq.send('unlogged', '"light"', dedup_key => 'only once');
+
+-- Names that need care, other owners, grants of every kind.
+SET ROLE kept_owner;
+SELECT mq.create_queue('Ünï "quoted" it''s.dotted; --', max_failures => 2);
+SELECT mq.send('Ünï "quoted" it''s.dotted; --', '{"a": [1, {"b": null}]}');
+SELECT mq.reject('Ünï "quoted" it''s.dotted; --', id, receipt)
+  FROM mq.read('Ünï "quoted" it''s.dotted; --');
+SELECT mq.send('Ünï "quoted" it''s.dotted; --', '2');
+SELECT mq.create_queue('漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢');
+SELECT mq.send('漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢', '"48 bytes"');
+SELECT mq.create_queue('granted');
+GRANT INSERT, SELECT (id) ON mq.granted TO kept_web;
+GRANT UPDATE ON mq.granted TO kept_worker WITH GRANT OPTION;
+GRANT SELECT ON mq.granted_archive TO kept_web;
+GRANT SELECT ON mq.granted TO PUBLIC;
+SELECT mq.send('granted', to_jsonb(n)) FROM generate_series(1, 3) n;
+SELECT mq.archive('granted', id, receipt) FROM mq.read('granted');
+RESET ROLE;
+
+-- A queue whose highest ids are gone, and a renamed one.
+SELECT mq.create_queue('gone');
+SELECT mq.send('gone', to_jsonb(n)) FROM generate_series(1, 50) n;
+SELECT count(*) FROM mq.pop('gone', 50);
+SELECT mq.create_queue('before', max_failures => 1);
+SELECT mq.send('before', '1');
+SELECT mq.rename_queue('before', 'after');
+CREATE VIEW watched AS SELECT id, body FROM mq.full;

@@ -1,0 +1,414 @@
+//! Every isolation level, savepoints, prepared transactions and cursors: a send is part of its
+//! transaction, and a read sees the present whatever the caller's snapshot.
+
+use crate::conn::Conn;
+use crate::harness::{Cx, spawn};
+use crate::tests;
+
+tests![
+    snapshots_see_the_present,
+    changed_since_the_snapshot,
+    serializable_workers,
+    savepoints,
+    prepared_transactions,
+    prepared_rolled_back,
+    cursors,
+    in_functions_and_subqueries,
+    errors_undo_everything,
+    parallel_query,
+];
+
+async fn pair(cx: &Cx) -> (Conn, Conn) {
+    let (a, b) = (cx.connect().await, cx.connect().await);
+    a.run("SELECT mq.create_queue('q')").await;
+    a.never_wait().await;
+    b.never_wait().await;
+    (a, b)
+}
+
+async fn snapshots_see_the_present(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        a.run(&format!(
+            "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM mq.q"
+        ))
+        .await;
+        let theirs = b.send("q", 1).await;
+        let own = a.send("q", 2).await;
+        let hands = a.hands("'q', 5, '1 hour'").await;
+        let ids: Vec<i64> = hands.iter().map(|hand| hand.id).collect();
+        assert_eq!(ids, [theirs, own], "{level}");
+        assert!(a.settle("extend", "q", &hands[0]).await && a.settle("ack", "q", &hands[0]).await);
+        assert!(a.settle("archive", "q", &hands[1]).await);
+        b.send("q", 3).await;
+        assert_eq!(
+            a.try_hands("pop", "'q', 5").await.unwrap().len(),
+            1,
+            "{level}"
+        );
+        a.run("COMMIT").await;
+        assert_eq!(b.int("SELECT count(*) FROM mq.q").await, 0, "{level}");
+    }
+}
+
+async fn changed_since_the_snapshot(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let ids: Vec<i64> = vec![
+            a.send("q", 1).await,
+            a.send("q", 2).await,
+            a.send("q", 3).await,
+        ];
+        a.run(&format!(
+            "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM mq.q"
+        ))
+        .await;
+        // Everything is handed out, failed and given back by others behind the snapshot's back.
+        for hand in b.hands("'q', 3").await {
+            assert!(b.settle("nack", "q", &hand).await);
+        }
+        let hands = a.hands("'q', 3, '1 hour'").await;
+        assert_eq!(
+            hands.iter().map(|h| h.id).collect::<Vec<_>>(),
+            ids,
+            "{level}"
+        );
+        assert!(
+            hands
+                .iter()
+                .all(|hand| hand.failures == 1 && hand.attempts == 2),
+            "{hands:?}"
+        );
+        assert!(a.settle("ack", "q", &hands[0]).await);
+        assert!(a.settle("nack", "q", &hands[1]).await);
+        assert!(a.yes(&format!("SELECT mq.delete('q', {})", ids[2])).await);
+        a.run("COMMIT").await;
+        assert_eq!(b.ints("SELECT id FROM mq.q").await, [ids[1]]);
+        b.run("SELECT mq.purge_queue('q')").await;
+        // A message that another has settled since is no longer there to settle.
+        let (one, two) = (a.send("q", 4).await, a.send("q", 5).await);
+        let hands = b.hands("'q', 2, '1 hour'").await;
+        a.run(&format!(
+            "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM mq.q"
+        ))
+        .await;
+        assert!(b.settle("ack", "q", &hands[0]).await && b.settle("release", "q", &hands[1]).await);
+        for id in [one, two] {
+            assert!(
+                !a.yes(&format!("SELECT mq.ack('q', {id})")).await,
+                "{level}"
+            );
+        }
+        assert_eq!(a.hand("'q'").await.id, two);
+        a.run("COMMIT; SELECT mq.purge_queue('q')").await;
+    }
+}
+
+async fn serializable_workers(cx: Cx) {
+    let (a, _) = pair(&cx).await;
+    a.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 120) n")
+        .await;
+    a.run("CREATE TABLE done (n int PRIMARY KEY)").await;
+    let mut workers = Vec::new();
+    for level in [
+        "SERIALIZABLE",
+        "SERIALIZABLE",
+        "REPEATABLE READ",
+        "READ COMMITTED",
+    ] {
+        let cx = cx.clone();
+        workers.push(spawn(async move {
+            let c = cx.connect().await;
+            loop {
+                c.run(&format!("BEGIN ISOLATION LEVEL {level}")).await;
+                let hands = c.try_hands("pop", "'q', 2").await;
+                let hands = hands.unwrap_or_else(|no| panic!("{level}: {no:?}"));
+                for hand in &hands {
+                    c.run(&format!("INSERT INTO done VALUES ({})", hand.body))
+                        .await;
+                }
+                c.run("COMMIT").await;
+                if hands.is_empty() {
+                    return;
+                }
+            }
+        }));
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert_eq!(a.int("SELECT count(*) FROM done").await, 120);
+}
+
+async fn savepoints(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    a.run("BEGIN").await;
+    let kept = a.send("q", "\"kept\"").await;
+    a.run("SAVEPOINT s").await;
+    a.send("q", "\"lost\"").await;
+    a.run("ROLLBACK TO s").await;
+    let kept_too = a.send("q", "\"kept too\"").await;
+    a.run("RELEASE s; COMMIT").await;
+    assert_eq!(
+        b.ints("SELECT id FROM mq.q ORDER BY id").await,
+        [kept, kept_too]
+    );
+
+    a.run("BEGIN").await;
+    let hand = a.hand("'q', 1, '1 hour'").await;
+    a.run("SAVEPOINT s").await;
+    assert!(a.settle("ack", "q", &hand).await);
+    assert!(!a.settle("ack", "q", &hand).await);
+    a.run("ROLLBACK TO s").await;
+    assert!(a.settle("nack", "q", &hand).await);
+    a.run("ROLLBACK TO s").await;
+    assert_eq!(
+        a.int(&format!("SELECT failures FROM mq.q WHERE id = {}", hand.id))
+            .await,
+        0
+    );
+    assert!(a.settle("archive", "q", &hand).await);
+    a.run("SAVEPOINT t; SELECT mq.read('q'); ROLLBACK TO t; RELEASE t; COMMIT")
+        .await;
+    assert_eq!(b.ints("SELECT id FROM mq.q_archive").await, [hand.id]);
+    assert_eq!(b.hand("'q'").await.id, kept_too);
+    // An error caught in PL/pgSQL is a savepoint, too.
+    a.run(
+        "DO $$BEGIN PERFORM mq.send('q', '\"before\"'); \
+         BEGIN PERFORM mq.send('q', '\"inside\"'); RAISE EXCEPTION 'x'; EXCEPTION WHEN OTHERS THEN NULL; END; \
+         BEGIN PERFORM mq.send('nowhere', '1'); EXCEPTION WHEN undefined_table THEN PERFORM mq.send('q', '\"instead\"'); END; \
+         END$$",
+    )
+    .await;
+    let bodies =
+        "SELECT string_agg(body #>> '{}', ',' ORDER BY id) FROM mq.q WHERE state = 'ready'";
+    assert_eq!(a.text(bodies).await, "before,instead");
+}
+
+async fn prepared_transactions(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    let name = |n: &str| format!("'{}_{n}'", cx.db);
+    a.run(&format!(
+        "BEGIN; SELECT mq.send('q', '1', dedup_key => 'k'); PREPARE TRANSACTION {}",
+        name("send")
+    ))
+    .await;
+    assert_eq!(b.hands("'q'").await, []);
+    b.run(&format!("COMMIT PREPARED {}", name("send"))).await;
+    let hand = b.hand("'q', 1, '1 ms'").await;
+    assert_eq!(
+        a.int("SELECT mq.send('q', '1', dedup_key => 'k')").await,
+        hand.id
+    );
+    b.until("SELECT state = 'ready' FROM mq.q").await;
+
+    a.run(&format!(
+        "BEGIN; SELECT mq.read('q', 1, '1 hour'); PREPARE TRANSACTION {}",
+        name("read")
+    ))
+    .await;
+    assert_eq!(b.hands("'q'").await, []);
+    assert!(
+        !b.settle("ack", "q", &hand).await,
+        "the prepared reader has it"
+    );
+    b.run(&format!("COMMIT PREPARED {}", name("read"))).await;
+    assert!(
+        b.yes("SELECT state = 'leased' AND attempts = 2 FROM mq.q")
+            .await
+    );
+
+    a.run(&format!(
+        "BEGIN; SELECT mq.ack('q', {}); PREPARE TRANSACTION {}",
+        hand.id,
+        name("ack")
+    ))
+    .await;
+    assert!(!b.yes(&format!("SELECT mq.ack('q', {})", hand.id)).await);
+    b.run(&format!("COMMIT PREPARED {}", name("ack"))).await;
+    assert_eq!(b.int("SELECT count(*) FROM mq.q").await, 0);
+
+    b.send("q", 5).await;
+    a.run(&format!(
+        "BEGIN; SELECT mq.pop('q'); PREPARE TRANSACTION {}",
+        name("pop")
+    ))
+    .await;
+    assert_eq!(b.hands("'q'").await, []);
+    b.run(&format!("COMMIT PREPARED {}", name("pop"))).await;
+    assert_eq!(b.int("SELECT count(*) FROM mq.q").await, 0);
+}
+
+async fn prepared_rolled_back(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    let id = a.send("q", 1).await;
+    for call in [
+        "mq.send('q', '2')",
+        "mq.read('q')",
+        "mq.pop('q')",
+        "mq.nack('q', 1)",
+    ] {
+        let gid = format!("'{}_{}'", cx.db, call.len());
+        a.run(&format!("BEGIN; SELECT {call}; PREPARE TRANSACTION {gid}"))
+            .await;
+        b.run(&format!("ROLLBACK PREPARED {gid}")).await;
+        let all = b.rows("SELECT id, state, attempts FROM mq.q").await;
+        assert_eq!(all.len(), 1, "{call}: {all:?}");
+        let hand = b.hand("'q', 1, '1 hour'").await;
+        assert_eq!(hand.id, id, "{call}");
+        assert!(b.settle("release", "q", &hand).await, "{call}");
+    }
+    let hand = b.hand("'q', 1, '1 hour'").await;
+    a.run(&format!(
+        "BEGIN; SELECT mq.ack('q', {id}); PREPARE TRANSACTION '{}_ack'",
+        cx.db
+    ))
+    .await;
+    b.run(&format!("ROLLBACK PREPARED '{}_ack'", cx.db)).await;
+    assert!(
+        b.settle("ack", "q", &hand).await,
+        "the hand-out is as before"
+    );
+}
+
+async fn cursors(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    a.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 6) n")
+        .await;
+    a.run("BEGIN; DECLARE c CURSOR FOR SELECT id FROM mq.read('q', 3, '1 hour')")
+        .await;
+    let mut fetched = a.ints("FETCH 1 FROM c").await;
+    a.run("SAVEPOINT s; SELECT mq.send('q', '7'); ROLLBACK TO s")
+        .await;
+    fetched.extend(a.ints("FETCH ALL FROM c").await);
+    a.run("COMMIT").await;
+    assert_eq!(
+        fetched,
+        a.ints("SELECT id FROM mq.q ORDER BY id LIMIT 3").await
+    );
+    assert_eq!(
+        b.int("SELECT count(*) FROM mq.q WHERE state = 'leased'")
+            .await,
+        3
+    );
+    // Held past the commit, and while messages under it are settled.
+    a.run("BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT id, receipt FROM mq.read('q', 3, '1 hour'); COMMIT").await;
+    assert_eq!(b.hands("'q', 5").await, []);
+    assert_eq!(a.rows("FETCH ALL FROM h").await.len(), 3);
+    a.run("CLOSE h; BEGIN; DECLARE browse CURSOR FOR SELECT id FROM mq.q ORDER BY id")
+        .await;
+    let mut seen = 0;
+    while let Some(id) = a.ints("FETCH 1 FROM browse").await.first() {
+        assert!(a.yes(&format!("SELECT mq.ack('q', {id})")).await);
+        seen += 1;
+    }
+    a.run("COMMIT").await;
+    assert_eq!((seen, b.int("SELECT count(*) FROM mq.q").await), (6, 0));
+}
+
+async fn in_functions_and_subqueries(cx: Cx) {
+    let (a, _) = pair(&cx).await;
+    a.run("CREATE TABLE source (n int); INSERT INTO source SELECT generate_series(1, 50)")
+        .await;
+    a.run("SELECT mq.send('q', to_jsonb(n)) FROM source").await;
+    a.run("WITH got AS (SELECT * FROM mq.read('q', 10)) SELECT mq.ack('q', id, receipt) FROM got")
+        .await;
+    assert_eq!(a.int("SELECT count(*) FROM mq.q").await, 40);
+    a.run("SELECT mq.archive('q', m.id, m.receipt) FROM source s, LATERAL mq.read('q') m WHERE s.n <= 5").await;
+    assert_eq!(a.int("SELECT count(*) FROM mq.q").await, 35);
+    a.run(
+        "CREATE FUNCTION work() RETURNS int LANGUAGE plpgsql AS $$DECLARE m mq.message; n int := 0; \
+         BEGIN FOR m IN SELECT * FROM mq.read('q', 5) LOOP \
+         IF mq.ack(m.queue, m.id, m.receipt) THEN n := n + 1; END IF; END LOOP; RETURN n; END$$",
+    )
+    .await;
+    for _ in 0..7 {
+        assert_eq!(a.int("SELECT work()").await, 5);
+    }
+    assert_eq!(a.int("SELECT work()").await, 0);
+    a.run("CREATE TABLE inbox AS SELECT * FROM mq.read('q')")
+        .await;
+    a.run("INSERT INTO mq.q (body) SELECT to_jsonb(n) FROM source; INSERT INTO inbox SELECT * FROM mq.pop('q', 50)").await;
+    assert_eq!(a.int("SELECT count(*) FROM inbox").await, 50);
+    a.run("COPY (SELECT mq.send('q', to_jsonb(n)) FROM source) TO '/dev/null'")
+        .await;
+    assert_eq!(a.int("SELECT count(*) FROM mq.q").await, 50);
+}
+
+async fn errors_undo_everything(cx: Cx) {
+    let (a, b) = pair(&cx).await;
+    a.refused(
+        "SELECT mq.send_batch('q', ARRAY['1', '2']::jsonb[], priority => 10)",
+        "22023",
+    )
+    .await;
+    a.refused(
+        "SELECT mq.send('q', to_jsonb(n)), 1 / (3 - n) FROM generate_series(1, 5) n",
+        "22012",
+    )
+    .await;
+    a.refused(
+        "INSERT INTO mq.q (body, attempts) VALUES ('1', NULL), ('2', 2)",
+        "428C9",
+    )
+    .await;
+    assert_eq!(b.int("SELECT count(*) FROM mq.q").await, 0);
+    a.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 4) n")
+        .await;
+    a.refused("SELECT 1 / (id - id) FROM mq.read('q', 2)", "22012")
+        .await;
+    a.refused("SELECT 1 / (id - id) FROM mq.pop('q', 4)", "22012")
+        .await;
+    assert!(
+        b.yes("SELECT bool_and(state = 'ready' AND attempts = 0) AND count(*) = 4 FROM mq.q")
+            .await
+    );
+    a.run("BEGIN; SELECT mq.send('q', '5')").await;
+    a.refused("SELECT mq.send('q', '6', priority => -1)", "22023")
+        .await;
+    a.refused("SELECT mq.send('q', '6')", "25P02").await;
+    a.run("COMMIT").await;
+    assert_eq!(b.int("SELECT count(*) FROM mq.q").await, 4);
+    // A connection that breaks takes its transaction with it.
+    let c = cx.connect().await;
+    c.run("BEGIN; SELECT mq.send('q', '7'); SELECT mq.read('q', 10, '1 hour')")
+        .await;
+    drop(c);
+    a.until("SELECT count(*) FILTER (WHERE state = 'ready') = 4 AND count(*) = 4 FROM mq.q")
+        .await;
+    a.until("SELECT 4 = (SELECT count(*) FROM mq.read('q', 10))")
+        .await;
+}
+
+async fn parallel_query(cx: Cx) {
+    let (a, _) = pair(&cx).await;
+    a.run("SELECT mq.send_batch('q', array_agg(to_jsonb(n))) FROM generate_series(1, 20000) n")
+        .await;
+    let force = if crate::server::world().version >= 16 {
+        "debug_parallel_query"
+    } else {
+        "force_parallel_mode"
+    };
+    a.run(&format!(
+        "SET {force} = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0"
+    ))
+    .await;
+    assert_eq!(
+        a.int("SELECT count(*) FROM mq.q WHERE state = 'ready'")
+            .await,
+        20000
+    );
+    assert_eq!(
+        a.int("SELECT ready FROM mq.metrics").await.min(10_000),
+        10_000
+    );
+    a.run("SELECT * FROM mq.queues; SELECT * FROM mq.status(); SELECT mq.version()")
+        .await;
+    assert_eq!(a.int("SELECT count(*) FROM mq.read('q', 10)").await, 10);
+    assert_eq!(a.int("SELECT count(*) FROM mq.q q, LATERAL mq.ack('q', q.id) a WHERE q.state = 'leased' AND a").await, 10);
+    assert_eq!(
+        a.int("SELECT count((mq.get('q', id)).id) FROM mq.q").await,
+        19990
+    );
+    a.run("SELECT mq.send('q', '1') FROM mq.q LIMIT 3").await;
+}

@@ -1,0 +1,373 @@
+//! Nothing committed is ever lost, nothing rolled back is ever seen, and every duplicate has a
+//! reason, while the server is killed with -9 again and again for `LEDGER_SECONDS` (default 40).
+//!
+//! Producers write an order and send its number in one transaction. Consumers ack, fail, vanish,
+//! dawdle past their lease, or do the work in the transaction that pops. Every hand-out goes into
+//! a ledger on this side of the connection; the account is made at the end.
+
+use crate::conn::{Conn, Hand, Refusal};
+use crate::harness::{Cx, spawn};
+use crate::rng::{Rng, seed};
+use crate::server::Server;
+use crate::tests;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+tests![killed_again_and_again];
+
+const LEASE: Duration = Duration::from_millis(1500);
+const DB: &str = "mq_template";
+
+/// What ended a hand-out, as far as this side knows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// Still in hand, or the client let go without a word: only the end of its lease gives it back.
+    Silent,
+    Acked,
+    Nacked,
+    /// An answer that never came, or a transaction that did not commit.
+    Unknown,
+    /// The settling call said that the hand-out was over.
+    TooLate,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hand: Hand,
+    at: Instant,
+    over: Instant,
+    end: End,
+}
+
+#[derive(Default)]
+struct Ledger {
+    entries: Mutex<HashMap<u64, Vec<Entry>>>,
+    rolled_back: Mutex<HashSet<u64>>,
+    crashes: Mutex<Vec<(Instant, Instant)>>,
+    next: AtomicU64,
+    producing: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Ledger {
+    fn key(hand: &Hand) -> u64 {
+        hand.body.parse().expect("a number")
+    }
+
+    fn handed(&self, hands: &[Hand]) {
+        let mut entries = self.entries.lock().unwrap();
+        for hand in hands {
+            let now = Instant::now();
+            let entry = Entry {
+                hand: hand.clone(),
+                at: now,
+                over: now,
+                end: End::Silent,
+            };
+            entries.entry(Ledger::key(hand)).or_default().push(entry);
+        }
+    }
+
+    fn ended(&self, hand: &Hand, end: End) {
+        let mut entries = self.entries.lock().unwrap();
+        let of = entries.get_mut(&Ledger::key(hand)).expect("a hand-out");
+        let entry = of
+            .iter_mut()
+            .find(|e| e.hand.receipt == hand.receipt)
+            .expect("its entry");
+        entry.end = end;
+        entry.over = Instant::now();
+    }
+}
+
+/// A connection to a server that is often down; `None` when the test is over.
+async fn reach(port: u16, ledger: &Ledger) -> Option<Conn> {
+    while !ledger.over.load(Ordering::SeqCst) {
+        if let Ok(conn) = tokio::time::timeout(Duration::from_secs(5), try_reach(port)).await
+            && let Some(conn) = conn
+        {
+            return Some(conn);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
+}
+
+async fn try_reach(port: u16) -> Option<Conn> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host("127.0.0.1")
+        .port(port)
+        .dbname(DB)
+        .user("postgres");
+    // A look first: a session that dies between connecting and its first answer must not panic.
+    let (client, link) = config.connect(tokio_postgres::NoTls).await.ok()?;
+    tokio::spawn(link);
+    client.simple_query("SELECT 1").await.ok()?;
+    Conn::try_open(port, DB, "postgres").await.ok()
+}
+
+async fn produce(port: u16, ledger: Arc<Ledger>, n: u64) {
+    let mut rng = Rng::new(n);
+    while ledger.producing.load(Ordering::SeqCst) {
+        let Some(conn) = reach(port, &ledger).await else {
+            return;
+        };
+        while ledger.producing.load(Ordering::SeqCst) {
+            let key = ledger.next.fetch_add(1, Ordering::SeqCst);
+            let rollback = rng.one_in(4);
+            if rollback {
+                ledger.rolled_back.lock().unwrap().insert(key);
+            }
+            if order(&conn, key, rollback).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+async fn order(conn: &Conn, key: u64, rollback: bool) -> Result<(), Refusal> {
+    conn.cells(&format!("BEGIN; INSERT INTO orders VALUES ({key})"))
+        .await?;
+    conn.cells(&format!("SELECT mq.send('work', '{key}')"))
+        .await?;
+    conn.cells(if rollback { "ROLLBACK" } else { "COMMIT" })
+        .await?;
+    Ok(())
+}
+
+async fn consume(port: u16, ledger: Arc<Ledger>, n: u64) {
+    let mut rng = Rng::new(1000 + n);
+    while let Some(conn) = reach(port, &ledger).await {
+        while !ledger.over.load(Ordering::SeqCst) {
+            let worked = if rng.one_in(3) {
+                in_one_transaction(&conn, &ledger, &mut rng).await
+            } else {
+                hand_by_hand(&conn, &ledger, &mut rng).await
+            };
+            match worked {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(no) if no.code.starts_with("08") || no.code.starts_with("57P") => break,
+                Err(no) => panic!("{no:?}"),
+            }
+        }
+    }
+}
+
+/// Reads, then does something with each; `false` when this client vanishes.
+async fn hand_by_hand(conn: &Conn, ledger: &Ledger, rng: &mut Rng) -> Result<bool, Refusal> {
+    let lease = LEASE.as_millis();
+    let quantity = 1 + rng.below(4);
+    let hands = conn
+        .try_hands("read", &format!("'work', {quantity}, '{lease} ms'"))
+        .await?;
+    ledger.handed(&hands);
+    if hands.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for hand in &hands {
+        let choice = rng.below(40);
+        let (verb, end) = match choice {
+            0 => return Ok(false),
+            1 => continue,
+            2..=4 => ("nack", End::Nacked),
+            _ => ("ack", End::Acked),
+        };
+        if choice == 5 {
+            tokio::time::sleep(LEASE + Duration::from_millis(rng.below(500))).await;
+        }
+        ledger.ended(hand, End::Unknown);
+        let call = format!("SELECT mq.{verb}('work', {}, {})", hand.id, hand.receipt);
+        let said = conn.cells(&call).await?;
+        let done = said[0][0].as_deref() == Some("t");
+        ledger.ended(hand, if done { end } else { End::TooLate });
+    }
+    Ok(true)
+}
+
+/// Exactly once: the work and the pop commit together, or neither.
+async fn in_one_transaction(conn: &Conn, ledger: &Ledger, rng: &mut Rng) -> Result<bool, Refusal> {
+    conn.cells("BEGIN").await?;
+    let hands = conn.try_hands("pop", "'work', 2").await?;
+    ledger.handed(&hands);
+    hands
+        .iter()
+        .for_each(|hand| ledger.ended(hand, End::Unknown));
+    for hand in &hands {
+        conn.cells(&format!("INSERT INTO done VALUES ({})", hand.body))
+            .await?;
+    }
+    let rollback = rng.one_in(8);
+    conn.cells(if rollback { "ROLLBACK" } else { "COMMIT" })
+        .await?;
+    let end = if rollback { End::Nacked } else { End::Acked };
+    hands.iter().for_each(|hand| ledger.ended(hand, end));
+    Ok(true)
+}
+
+async fn kill(server: &Server, ledger: &Ledger, until: Instant) {
+    let mut rng = Rng::new(seed());
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(1500 + rng.below(2500))).await;
+        let began = Instant::now();
+        if rng.one_in(3) {
+            // One backend of a consumer: the postmaster takes the others down and recovers.
+            let Some(conn) = reach(server.port, ledger).await else {
+                return;
+            };
+            let victim = format!(
+                "SELECT pid FROM pg_stat_activity WHERE datname = '{DB}' AND pid <> pg_backend_pid() LIMIT 1"
+            );
+            if let Ok(rows) = conn.cells(&victim).await
+                && let Some(pid) = rows.first().and_then(|row| row[0].as_deref()?.parse().ok())
+            {
+                server.kill_backend(pid);
+                while !conn.is_closed() && began.elapsed() < Duration::from_secs(10) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        } else {
+            server.crash();
+            server.up();
+        }
+        drop(reach(server.port, ledger).await);
+        ledger.crashes.lock().unwrap().push((began, Instant::now()));
+    }
+}
+
+async fn killed_again_and_again(_: Cx) {
+    let seconds = std::env::var("LEDGER_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(40);
+    let server = Server::start(
+        "ledger",
+        "checkpoint_timeout = '30s'\nwal_writer_delay = '10ms'\n",
+    )
+    .await;
+    let admin = server.connect(DB).await;
+    admin.run("CREATE TABLE orders (id bigint PRIMARY KEY); CREATE TABLE done (id bigint PRIMARY KEY)").await;
+    admin
+        .run("SELECT mq.create_queue('work', dedup_window => '1 s')")
+        .await;
+    drop(admin);
+    let ledger = Arc::new(Ledger::default());
+    ledger.producing.store(true, Ordering::SeqCst);
+    let mut producers = Vec::new();
+    let mut consumers = Vec::new();
+    for n in 0..3 {
+        producers.push(spawn(produce(server.port, ledger.clone(), n)));
+    }
+    for n in 0..5 {
+        consumers.push(spawn(consume(server.port, ledger.clone(), n)));
+    }
+    kill(
+        &server,
+        &ledger,
+        Instant::now() + Duration::from_secs(seconds),
+    )
+    .await;
+    ledger.producing.store(false, Ordering::SeqCst);
+    for producer in producers {
+        producer.await.unwrap();
+    }
+    let admin = server.connect(DB).await;
+    admin.until("SELECT count(*) = 0 FROM mq.work").await;
+    ledger.over.store(true, Ordering::SeqCst);
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    account(&admin, &ledger).await;
+}
+
+async fn account(admin: &Conn, ledger: &Ledger) {
+    let orders: HashSet<u64> = admin
+        .ints("SELECT id FROM orders")
+        .await
+        .into_iter()
+        .map(|id| id as u64)
+        .collect();
+    let done: HashSet<u64> = admin
+        .ints("SELECT id FROM done")
+        .await
+        .into_iter()
+        .map(|id| id as u64)
+        .collect();
+    let entries = ledger.entries.lock().unwrap();
+    let crashes = ledger.crashes.lock().unwrap();
+    assert!(
+        orders.len() > 100 && crashes.len() > 2,
+        "{} orders, {} crashes",
+        orders.len(),
+        crashes.len()
+    );
+    for key in &orders {
+        let of = entries.get(key).map_or(&[][..], |of| of.as_slice());
+        let handled = done.contains(key)
+            || of
+                .iter()
+                .any(|e| matches!(e.end, End::Acked | End::Unknown));
+        assert!(
+            handled,
+            "order {key} was committed and never handled: {of:?}"
+        );
+    }
+    let rolled_back = ledger.rolled_back.lock().unwrap();
+    let mut again = 0;
+    for (key, of) in entries.iter() {
+        assert!(
+            !rolled_back.contains(key),
+            "{key} was rolled back, and handed out: {of:?}"
+        );
+        assert!(
+            orders.contains(key),
+            "{key} was never committed, and handed out: {of:?}"
+        );
+        let receipts: HashSet<i64> = of.iter().map(|e| e.hand.receipt).collect();
+        assert_eq!(receipts.len(), of.len(), "{key}: a receipt was given twice");
+        let acked = of.iter().filter(|e| e.end == End::Acked).count();
+        assert!(acked <= 1, "{key} was acked {acked} times: {of:?}");
+        let mut of: Vec<&Entry> = of.iter().collect();
+        of.sort_by_key(|e| e.at);
+        for pair in of.windows(2) {
+            again += 1;
+            explained(*key, pair[0], pair[1], &crashes);
+        }
+    }
+    println!(
+        "      ledger: {} orders, {} hand-outs, {again} redeliveries, {} crashes",
+        orders.len(),
+        entries.values().map(Vec::len).sum::<usize>(),
+        crashes.len()
+    );
+}
+
+/// A message is handed out again only after a nack, an ended lease, or a crash in between.
+fn explained(key: u64, first: &Entry, second: &Entry, crashes: &[(Instant, Instant)]) {
+    // Reading a hand-out off the wire takes a moment on both sides.
+    let slack = Duration::from_millis(400);
+    let crashed = crashes
+        .iter()
+        .any(|(from, to)| *to + slack > first.at && *from < second.at + slack);
+    let lease_over = second.at + slack > first.at + LEASE;
+    match first.end {
+        End::Acked => panic!("{key} was acked, and handed out again: {first:?} {second:?}"),
+        End::Nacked => {}
+        End::Silent | End::TooLate => {
+            assert!(
+                lease_over || crashed,
+                "{key} was handed out twice: {first:?} {second:?}"
+            );
+        }
+        End::Unknown => {
+            let gave_up = second.at + slack > first.over;
+            assert!(
+                lease_over || crashed || gave_up,
+                "{key} without a reason: {first:?} {second:?}"
+            );
+        }
+    }
+}

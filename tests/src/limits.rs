@@ -1,0 +1,413 @@
+//! What a queue limits: its length, the age of messages, their failures, their size.
+
+use crate::conn::Conn;
+use crate::harness::{Cx, spawn};
+use crate::tests;
+
+tests![
+    reject_at_max_length,
+    reject_under_concurrency,
+    drop_oldest,
+    drop_oldest_under_concurrency,
+    open_sends_are_the_bound,
+    expiry,
+    expired_to_the_dead,
+    failures_by_nack,
+    failures_by_ended_lease,
+    dead_letter_full,
+    dead_letter_gone,
+    redrive,
+    archive_retention,
+    sizes,
+];
+
+async fn queue(cx: &Cx, options: &str) -> Conn {
+    let c = cx.connect().await;
+    c.run(&format!("SELECT mq.create_queue('q'{options})"))
+        .await;
+    c.never_wait().await;
+    c
+}
+
+async fn reject_at_max_length(cx: Cx) {
+    let c = queue(&cx, ", max_length => 3").await;
+    c.run("SELECT mq.send('q', '1'); SELECT mq.send('q', '2', delay => '1 hour')")
+        .await;
+    c.send("q", 3).await;
+    let hand = c.hand("'q', 1, '1 hour'").await;
+    let no = c.refused("SELECT mq.send('q', '4')", "53400").await;
+    assert!(no.message.contains('q') && !no.hint.is_empty(), "{no:?}");
+    c.refused("INSERT INTO mq.q (body) VALUES ('4')", "53400")
+        .await;
+    c.refused("SELECT mq.send_batch('q', ARRAY['4']::jsonb[])", "53400")
+        .await;
+    assert!(c.settle("ack", "q", &hand).await);
+    c.refused(
+        "SELECT mq.send_batch('q', ARRAY['4', '5']::jsonb[])",
+        "53400",
+    )
+    .await;
+    assert_eq!(
+        c.int("SELECT count(*) FROM mq.q").await,
+        2,
+        "a batch is sent whole or not"
+    );
+    c.send("q", 4).await;
+    c.run("SELECT mq.alter_queue('q', max_length => 5); BEGIN")
+        .await;
+    c.send("q", 5).await;
+    c.send("q", 6).await;
+    c.refused("SELECT mq.send('q', '7')", "53400").await;
+    c.run("ROLLBACK; SELECT mq.alter_queue('q', reset => ARRAY['max_length'])")
+        .await;
+    c.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 10) n")
+        .await;
+}
+
+/// Several sessions send until each has tried this often; returns how many were refused.
+async fn crowd(cx: &Cx, sessions: usize, sends: usize) -> usize {
+    let mut senders = Vec::new();
+    for _ in 0..sessions {
+        let cx = cx.clone();
+        senders.push(spawn(async move {
+            let (c, mut refused) = (cx.connect().await, 0);
+            c.never_wait().await;
+            for n in 0..sends {
+                match c.cells(&format!("SELECT mq.send('q', '{n}')")).await {
+                    Ok(_) => {}
+                    Err(no) if no.code == "53400" => refused += 1,
+                    Err(no) => panic!("{no:?}"),
+                }
+            }
+            refused
+        }));
+    }
+    let mut refused = 0;
+    for sender in senders {
+        refused += sender.await.unwrap();
+    }
+    refused
+}
+
+async fn reject_under_concurrency(cx: Cx) {
+    let c = queue(&cx, ", max_length => 50").await;
+    let refused = crowd(&cx, 6, 30).await as i64;
+    let kept = c.int("SELECT count(*) FROM mq.q").await;
+    assert_eq!(kept + refused, 180);
+    assert!(
+        (50..=55).contains(&kept),
+        "{kept}: at most one more for each other open sender"
+    );
+    c.refused("SELECT mq.send('q', '1')", "53400").await;
+}
+
+async fn drop_oldest(cx: Cx) {
+    let c = queue(&cx, ", max_length => 4, overflow => 'drop_oldest'").await;
+    let ids = c
+        .ints("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 7) n")
+        .await;
+    assert_eq!(c.ints("SELECT id FROM mq.q ORDER BY id").await, ids[3..]);
+    let hands = c.hands("'q', 2, '1 hour'").await;
+    let new = [c.send("q", 8).await, c.send("q", 9).await];
+    let kept = c.ints("SELECT id FROM mq.q ORDER BY id").await;
+    assert_eq!(
+        kept,
+        [hands[0].id, hands[1].id, new[0], new[1]],
+        "what is leased stays"
+    );
+    c.run("SELECT mq.create_queue('grave'); SELECT mq.alter_queue('q', dead_letter => 'grave')")
+        .await;
+    let last = c.send("q", 10).await;
+    assert_eq!(
+        c.ints("SELECT id FROM mq.q ORDER BY id").await,
+        [hands[0].id, hands[1].id, new[1], last]
+    );
+    let why = "SELECT (headers->'x-death'->0->>'reason') || ' ' || body FROM mq.grave";
+    assert_eq!(c.text(why).await, "max_length 8");
+}
+
+async fn drop_oldest_under_concurrency(cx: Cx) {
+    let c = queue(&cx, ", max_length => 20, overflow => 'drop_oldest'").await;
+    assert_eq!(crowd(&cx, 5, 40).await, 0);
+    let kept = c.int("SELECT count(*) FROM mq.q").await;
+    assert!(
+        (20..=24).contains(&kept),
+        "{kept}: at most one more for each other open sender"
+    );
+    c.send("q", 1).await;
+    assert!(c.int("SELECT count(*) FROM mq.q").await <= kept);
+    assert_eq!(
+        c.hands("'q', 1000").await.len() as i64,
+        c.int("SELECT count(*) FROM mq.q").await
+    );
+}
+
+/// What other open transactions have sent is not seen: that is the bound, and nobody waits.
+async fn open_sends_are_the_bound(cx: Cx) {
+    let a = queue(&cx, ", max_length => 5").await;
+    let b = cx.connect().await;
+    b.never_wait().await;
+    a.run("BEGIN; SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 4) n")
+        .await;
+    b.run("BEGIN; SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 5) n")
+        .await;
+    b.refused("SELECT mq.send('q', '6')", "53400").await;
+    b.run("ROLLBACK; BEGIN; SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 5) n; COMMIT")
+        .await;
+    a.refused("SELECT mq.send('q', '5')", "53400").await;
+    a.run("ROLLBACK; SELECT mq.purge_queue('q')").await;
+    a.run("SELECT mq.alter_queue('q', overflow => 'drop_oldest')")
+        .await;
+    b.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 5) n")
+        .await;
+    a.run("BEGIN").await;
+    a.send("q", 6).await;
+    b.send("q", 7).await;
+    b.send("q", 8).await;
+    a.run("COMMIT").await;
+    let kept = b.int("SELECT count(*) FROM mq.q").await;
+    assert!((5..=6).contains(&kept), "{kept}");
+}
+
+async fn expiry(cx: Cx) {
+    let c = queue(&cx, ", ttl => '200 ms'").await;
+    let (early, late) = (
+        c.send("q", 1).await,
+        c.int("SELECT mq.send('q', '2', ttl => '1 hour')").await,
+    );
+    let hand = c.hand("'q', 1, '1 hour'").await;
+    assert_eq!(hand.id, early);
+    assert!(c.settle("release", "q", &hand).await);
+    c.until(&format!("SELECT clock_timestamp() > expires_at FROM mq.q WHERE id = {early} UNION ALL SELECT true LIMIT 1")).await;
+    assert_ne!(
+        c.text(&format!("SELECT state FROM mq.q WHERE id = {early}"))
+            .await,
+        "ready"
+    );
+    assert_eq!(
+        c.hand("'q', 10").await.id,
+        late,
+        "what has expired is never handed out"
+    );
+    assert_eq!(c.try_hands("pop", "'q', 10").await.unwrap(), []);
+    c.until("SELECT mq.maintain('q') = 0").await;
+    assert_eq!(
+        c.ints("SELECT id FROM mq.q").await,
+        [late],
+        "without a dead-letter queue: dropped"
+    );
+    assert!(c.int("SELECT coalesce(expired, 0) FROM mq.metrics").await >= 0);
+    c.run("INSERT INTO mq.q (body, expires_at) VALUES ('3', '2001-01-01'); SELECT mq.read('q', 5)")
+        .await;
+    assert_eq!(
+        c.int("SELECT count(*) FROM mq.q WHERE state = 'leased' AND body = '3'")
+            .await,
+        0
+    );
+}
+
+async fn expired_to_the_dead(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 3").await;
+    let id = c
+        .int("SELECT mq.send('q', '1', ttl => '50 ms', priority => 8)")
+        .await;
+    let other = c.send("q", 2).await;
+    c.until(&format!(
+        "SELECT state = 'expired' FROM mq.q WHERE id = {id}"
+    ))
+    .await;
+    assert_eq!(c.hand("'q', 5").await.id, other);
+    c.until("SELECT mq.maintain('q') = 0").await;
+    let dead = "SELECT concat_ws(' ', headers->'x-death'->0->>'reason', headers->'x-death'->0->>'id', \
+                attempts, failures, priority, expires_at IS NULL) FROM mq.q_dead";
+    assert_eq!(c.text(dead).await, format!("expired {id} 0 0 8 t"));
+}
+
+async fn failures_by_nack(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 3").await;
+    let id = c.send("q", 1).await;
+    for failure in 1..=3 {
+        let hand = c.hand("'q'").await;
+        assert_eq!(hand.failures, failure - 1);
+        let nack = format!(
+            "SELECT mq.nack('q', {id}, {}, reason => 'no {failure}')",
+            hand.receipt
+        );
+        assert!(c.yes(&nack).await);
+    }
+    assert_eq!(c.hands("'q'").await, []);
+    let dead = "SELECT concat_ws(' ', headers->'x-death'->0->>'reason', headers->'x-death'->0->>'failures', \
+                headers->'x-death'->0->>'error', attempts, failures, state) FROM mq.q_dead";
+    assert_eq!(c.text(dead).await, "failures 3 no 3 0 0 ready");
+}
+
+async fn failures_by_ended_lease(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 2").await;
+    let id = c.send("q", 1).await;
+    let hand = c.hand("'q', 1, '30 ms'").await;
+    c.until("SELECT state = 'ready' FROM mq.q").await;
+    let last = c.hand("'q', 1, '30 ms'").await;
+    assert_eq!((last.id, last.failures), (id, 1));
+    c.until(&format!("SELECT clock_timestamp() > visible_at FROM mq.q WHERE id = {id} UNION ALL SELECT true LIMIT 1")).await;
+    let other = c.send("q", 2).await;
+    assert_eq!(
+        c.hand("'q', 5").await.id,
+        other,
+        "never handed out after its last failure"
+    );
+    c.until("SELECT mq.maintain('q') = 0").await;
+    let dead = "SELECT concat_ws(' ', headers->'x-death'->0->>'reason', headers->'x-death'->0->>'failures') FROM mq.q_dead";
+    assert_eq!(c.text(dead).await, "failures 2");
+    assert!(!c.settle("ack", "q", &hand).await && !c.settle("ack", "q", &last).await);
+    assert_eq!(c.ints("SELECT id FROM mq.q").await, [other]);
+}
+
+async fn dead_letter_full(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 1").await;
+    c.run("SELECT mq.alter_queue('q_dead', max_length => 1); SELECT mq.send('q_dead', '0')")
+        .await;
+    c.run("SELECT mq.send('q', '1'); SELECT mq.read('q', 1, '20 ms')")
+        .await;
+    c.until("SELECT clock_timestamp() > visible_at FROM mq.q")
+        .await;
+    let other = c.send("q", 2).await;
+    c.warnings();
+    assert_eq!(c.hand("'q', 5").await.id, other, "reading goes on");
+    let reader = c.warnings();
+    c.run("SELECT mq.maintain('q')").await;
+    let warned = [reader, c.warnings()].concat();
+    assert!(warned.iter().any(|w| w.contains("q_dead")), "{warned:?}");
+    assert_eq!(
+        c.int("SELECT count(*) FROM mq.q").await,
+        2,
+        "nothing is lost"
+    );
+    c.run("SELECT mq.purge_queue('q_dead')").await;
+    c.until("SELECT mq.maintain('q') = 0").await;
+    assert_eq!(
+        c.int("SELECT count(*) FROM mq.q_dead WHERE body = '1'")
+            .await,
+        1
+    );
+}
+
+async fn dead_letter_gone(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 1").await;
+    c.refused("SELECT mq.drop_queue('q_dead')", "2BP01").await;
+    c.refused("DROP VIEW mq.q_dead", "2BP01").await;
+    c.run("SELECT mq.drop_queue('q_dead', cascade => true)")
+        .await;
+    c.run("SELECT mq.send('q', '1'); SELECT mq.read('q', 1, '20 ms')")
+        .await;
+    c.until("SELECT clock_timestamp() > visible_at FROM mq.q")
+        .await;
+    let other = c.send("q", 2).await;
+    assert_eq!(c.hand("'q', 5").await.id, other, "reading goes on");
+    c.run("SELECT mq.maintain('q')").await;
+    let set = "SELECT mq.alter_queue('q', dead_letter => 'q')";
+    let no = c.cells(set).await.unwrap_err();
+    assert_eq!(no.code, "22023", "its own dead-letter queue: {no:?}");
+    c.run("SELECT mq.create_queue('a', dead_letter => 'q')")
+        .await;
+    c.refused("SELECT mq.alter_queue('q', dead_letter => 'a')", "22023")
+        .await;
+    c.refused(
+        "SELECT mq.create_queue('b', dead_letter => 'nowhere')",
+        "42P01",
+    )
+    .await;
+}
+
+async fn redrive(cx: Cx) {
+    let c = queue(&cx, ", max_failures => 1").await;
+    c.run("SELECT mq.create_queue('r', dead_letter => 'q_dead'), mq.create_queue('away')")
+        .await;
+    for round in 1..=3 {
+        if round == 1 {
+            c.run("SELECT mq.send('q', '\"q\"', '{\"h\": 1}'), mq.send('r', '\"r\"')")
+                .await;
+        }
+        c.run("SELECT mq.nack('q', id, receipt) FROM mq.read('q'); SELECT mq.reject('r', id, receipt) FROM mq.read('r')").await;
+        let entries = "SELECT string_agg(jsonb_array_length(headers->'x-death') || ':' || (headers->'x-death'->0->>'count'), ' ') FROM mq.q_dead";
+        assert_eq!(
+            c.text(entries).await,
+            format!("1:{round} 1:{round}"),
+            "redriving does not grow it"
+        );
+        assert_eq!(c.int("SELECT mq.redrive('q_dead')").await, 2);
+        assert_eq!(
+            c.text("SELECT body->>0 || (headers->>'h') || failures || attempts FROM mq.q")
+                .await,
+            "q100"
+        );
+        assert_eq!(c.text("SELECT body->>0 FROM mq.r").await, "r");
+    }
+    c.run("SELECT mq.nack('q', id, receipt) FROM mq.read('q'); SELECT mq.reject('r', id, receipt) FROM mq.read('r')").await;
+    let ids = c.ints("SELECT id FROM mq.q_dead ORDER BY id").await;
+    assert_eq!(
+        c.int(&format!(
+            "SELECT mq.redrive('q_dead', ids => ARRAY[{}])",
+            ids[1]
+        ))
+        .await,
+        1
+    );
+    assert_eq!(c.ints("SELECT id FROM mq.q_dead").await, [ids[0]]);
+    c.run("SELECT mq.send('q_dead', '\"foreign\"')").await;
+    assert_eq!(
+        c.int("SELECT mq.redrive('q_dead', \"to\" => 'away', max => 1)")
+            .await,
+        1
+    );
+    assert_eq!(c.int("SELECT count(*) FROM mq.away").await, 1);
+    c.refused("SELECT mq.redrive('q_dead', \"to\" => 'nowhere')", "42P01")
+        .await;
+    c.refused("SELECT mq.redrive('q_dead', max => 0)", "22023")
+        .await;
+}
+
+async fn archive_retention(cx: Cx) {
+    let c = queue(&cx, ", archive_retention => '200 ms'").await;
+    c.run("SELECT mq.send('q', '1'); SELECT mq.archive('q', id) FROM mq.read('q')")
+        .await;
+    assert_eq!(c.int("SELECT count(*) FROM mq.q_archive").await, 1);
+    c.until("SELECT clock_timestamp() > archived_at + interval '200 ms' FROM mq.q_archive")
+        .await;
+    assert!(c.int("SELECT mq.maintain('q')").await >= 1);
+    assert_eq!(c.int("SELECT count(*) FROM mq.q_archive").await, 0);
+    assert_eq!(c.int("SELECT mq.maintain('q')").await, 0);
+}
+
+async fn sizes(cx: Cx) {
+    let c = queue(&cx, ", max_bytes => 1000").await;
+    c.run("SELECT mq.send_text('q', repeat('x', 900)), mq.send_bytes('q', decode(repeat('00', 1000), 'hex'))").await;
+    let no = c
+        .refused(
+            "SELECT mq.send_bytes('q', decode(repeat('00', 1001), 'hex'))",
+            "54000",
+        )
+        .await;
+    assert!(no.message.contains('q') && !no.hint.is_empty(), "{no:?}");
+    c.refused("SELECT mq.send_text('q', repeat('x', 2000))", "54000")
+        .await;
+    c.refused(
+        "SELECT mq.send('q', '1', jsonb_build_object('h', repeat('x', 2000)))",
+        "54000",
+    )
+    .await;
+    c.run("SELECT mq.alter_queue('q', reset => ARRAY['max_bytes'])")
+        .await;
+    c.run("SELECT mq.send_bytes('q', decode(repeat('00', 1048576), 'hex'))")
+        .await;
+    c.refused(
+        "SELECT mq.send_bytes('q', decode(repeat('00', 1048577), 'hex'))",
+        "54000",
+    )
+    .await;
+    c.run("SELECT mq.send('q', (repeat('[', 2000) || repeat(']', 2000))::jsonb)")
+        .await;
+    let sizes = c
+        .ints("SELECT coalesce(octet_length(data), octet_length(body::text)) FROM mq.read('q', 10)")
+        .await;
+    assert_eq!(sizes, [902, 1000, 1048576, 4000]);
+}
