@@ -13,7 +13,6 @@ STAMPS=$ROOT/.pg/stamps
 
 PGRX_VERSION=0.18.1
 PG18_VERSION=18.6.3
-export PGRX_HOME=$ROOT/.pg/pgrx
 # Tools that must not replace the user's own live here; they win over the user's path.
 export PATH=$ROOT/.pg/tools/bin:$PATH
 
@@ -82,6 +81,24 @@ pg_version() {
         15 | 18) printf '%s' "$pg" ;;
         *) die "PG=$pg: this project keeps servers of PostgreSQL 18 and 15 (for another one: make install PG_CONFIG=…)" ;;
     esac
+}
+
+# Tells pgrx which PostgreSQL to build for: use_pgrx MAJOR PG_CONFIG FOLDER. This is instead of
+# `cargo pgrx init`, which creates servers. One folder a server: pgrx refuses a configuration
+# that names one which is not there, and starts over when the file changes.
+use_pgrx() {
+    export PGRX_HOME=$3
+    local wanted="[configs]
+pg$1 = \"$2\""
+    mkdir -p "$PGRX_HOME"
+    [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$wanted" ] ||
+        printf '%s\n' "$wanted" >"$PGRX_HOME/config.toml"
+}
+
+# The same for one of the project's own versions, with the target folder that goes with it.
+use_own_pgrx() {
+    use_pgrx "$1" "$ROOT/.pg/$1/bin/pg_config" "$ROOT/.pg/pgrx-$1"
+    export CARGO_TARGET_DIR=$ROOT/target/pg$1
 }
 
 # The ordinary user that servers run as, because PostgreSQL refuses root: you, when you are one.
