@@ -117,14 +117,19 @@ impl Sink {
     }
 
     pub fn values(&self, values: &[Value]) {
-        let datums: Vec<pg_sys::Datum> = values.iter().map(|v| v.datum).collect();
-        let nulls: Vec<bool> = values.iter().map(|v| v.null).collect();
+        let mut datums: Vec<pg_sys::Datum> = values.iter().map(|v| v.datum).collect();
+        let mut nulls: Vec<bool> = values.iter().map(|v| v.null).collect();
         // SAFETY: callers pass as many values as the declared result has columns.
         unsafe {
             if (*self.desc).natts as usize != values.len() {
                 report::raise(crate::error::Error::Internal("result type mismatch".into()));
             }
-            pg_sys::tuplestore_putvalues(self.store, self.desc, datums.as_ptr(), nulls.as_ptr());
+            pg_sys::tuplestore_putvalues(
+                self.store,
+                self.desc,
+                datums.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
         }
     }
 }

@@ -89,7 +89,7 @@ impl Trigger {
     pub fn returning(&self, row: Row, columns: &[(usize, Value)]) -> Value {
         let mut at: Vec<i32> = columns.iter().map(|(n, _)| *n as i32 + 1).collect();
         let mut datums: Vec<pg_sys::Datum> = columns.iter().map(|(_, v)| v.datum).collect();
-        let nulls: Vec<bool> = columns.iter().map(|(_, v)| v.null).collect();
+        let mut nulls: Vec<bool> = columns.iter().map(|(_, v)| v.null).collect();
         // SAFETY: the vectors have the same length; the tuple has the relation's row type. A
         // trigger returns a HeapTuple pointer as its datum.
         unsafe {
@@ -100,7 +100,7 @@ impl Trigger {
                 at.len() as i32,
                 at.as_mut_ptr(),
                 datums.as_mut_ptr(),
-                nulls.as_ptr(),
+                nulls.as_mut_ptr(),
             );
             Value::raw(pg_sys::Datum::from(tuple), false)
         }
