@@ -90,7 +90,7 @@ COMMENT ON PROCEDURE mq.wait IS
 COMMENT ON PROCEDURE mq.wait_any IS
   'Like mq.wait, for several queues: returns as soon as one of them may have a message ready. Not inside a transaction block. Needs UPDATE on each queue.';
 COMMENT ON FUNCTION mq.get IS
-  'Looks at one message without taking it; no row when it is not there. Needs SELECT on the queue.';
+  'Looks at one message without taking it; null when it is not there. Needs SELECT on the queue.';
 COMMENT ON FUNCTION mq.delete IS
   'Removes one message, whoever holds it. Returns false when it is not there. Needs DELETE on the queue.';
 COMMENT ON FUNCTION mq.delete_batch IS
@@ -147,13 +147,13 @@ COMMENT ON COLUMN mq.queues.visibility IS
 COMMENT ON COLUMN mq.queues.max_failures IS
   'A message is dead-lettered on this failure; null: never.';
 COMMENT ON COLUMN mq.queues.dead_letter IS
-  'Queue that dead letters go to; null: they are dropped and counted.';
+  'Queue that dead letters go to; null: they are removed and counted.';
 COMMENT ON COLUMN mq.queues.backoff IS
   'Wait before each retry of a nacked message; the last repeats. Null: none.';
 COMMENT ON COLUMN mq.queues.ttl IS
   'Life of a message when sending does not say; null: unlimited.';
 COMMENT ON COLUMN mq.queues.dedup_window IS
-  'How long after a send its dedup_key is remembered; infinity: while the message is in the queue.';
+  'How long after a send its dedup_key is remembered; 1000 years or more: while the message is in the queue.';
 COMMENT ON COLUMN mq.queues.max_length IS
   'Most messages that may be in the queue; null: unlimited.';
 COMMENT ON COLUMN mq.queues.overflow IS
