@@ -1,26 +1,56 @@
 # What every script here shares: where the project is, how it speaks, how it takes time.
 #
-# Sourced, never run. Sets ROOT (the project's folder), strict mode, and a umask that lets
-# the server's user read what root builds.
+# Sourced, never run. Sets strict mode, a umask that lets the server's user read what root
+# builds, and the three places: ROOT, the clone; STORE, its .pg, with what was downloaded and
+# built; RUN, its .run, with what runs.
 # shellcheck shell=bash
 set -euo pipefail
 umask 022
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 export PGB_ROOT=$ROOT
-RUN=$ROOT/.run
-STAMPS=$ROOT/.pg/stamps
-
-PGRX_VERSION=0.18.1
-PG18_VERSION=18.6.3
-# Tools that must not replace the user's own live here; they win over the user's path.
-export PATH=$ROOT/.pg/tools/bin:$PATH
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
     say "error: $*"
     exit 1
 }
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Whether anybody may go into the folder.
+is_open() {
+    local folder=$1
+    while [ "$folder" != / ]; do
+        [ $((0$(stat -c %a "$folder") & 1)) -eq 1 ] || return 1
+        folder=$(dirname "$folder")
+    done
+}
+
+# Servers run as another user than root, who may not see a clone of root's, such as one below
+# /root. Then .pg and .run are links to folders that everybody may enter.
+move_out() {
+    local place
+    place=/var/tmp/pg_broker-$(sha256sum <<<"$ROOT" | cut -c 1-12)
+    mkdir -m 755 "$place" 2>/dev/null ||
+        { [ ! -L "$place" ] && [ "$(stat -c '%u %a' "$place")" = "0 755" ]; } ||
+        die "$place is not what it should be: remove it"
+    mkdir -p "$place/pg" "$place/run"
+    ln -sfn "$place/pg" "$ROOT/.pg"
+    ln -sfn "$place/run" "$ROOT/.run"
+    say "only root may enter $ROOT, so servers get $place"
+}
+
+if is_root && [ ! -d "$ROOT/.pg" ] && [ "$(stat -c %u "$ROOT")" = 0 ] && ! is_open "$ROOT"; then
+    move_out
+fi
+STORE=$(realpath -m "$ROOT/.pg")
+RUN=$(realpath -m "$ROOT/.run")
+STAMPS=$STORE/stamps
+
+PGRX_VERSION=0.18.1
+PG18_VERSION=18.6.3
+# Tools that must not replace the user's own live here; they win over the user's path.
+export PATH=$STORE/tools/bin:$PATH
 
 # Microseconds since the epoch, whatever the locale's decimal sign.
 now() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }
@@ -51,9 +81,9 @@ step() {
 
 # quietly NAME COMMAND…: output goes to a log, which is shown only when the command fails.
 quietly() {
-    local log=$ROOT/.pg/log/$1.log
+    local log=$STORE/log/$1.log
     shift
-    mkdir -p "$ROOT/.pg/log"
+    mkdir -p "$STORE/log"
     if ! "$@" >"$log" 2>&1 </dev/null; then
         tail -n 40 "$log" >&2
         say "(the whole log: $log)"
@@ -63,16 +93,14 @@ quietly() {
 
 # One at a time: locked NAME COMMAND… waits for whoever else is in the same step.
 locked() {
-    local lock=$ROOT/.pg/lock/$1
+    local lock=$STORE/lock/$1
     shift
-    mkdir -p "$ROOT/.pg/lock"
+    mkdir -p "$STORE/lock"
     (
         flock 9
         "$@" 9>&-
     ) 9>"$lock"
 }
-
-is_root() { [ "$(id -u)" -eq 0 ]; }
 
 # The version asked for, checked: PG=18 (default) or PG=15.
 pg_version() {
@@ -97,7 +125,7 @@ pg$1 = \"$2\""
 
 # The same for one of the project's own versions, with the target folder that goes with it.
 use_own_pgrx() {
-    use_pgrx "$1" "$ROOT/.pg/$1/bin/pg_config" "$ROOT/.pg/pgrx-$1"
+    use_pgrx "$1" "$STORE/$1/bin/pg_config" "$STORE/pgrx-$1"
     export CARGO_TARGET_DIR=$ROOT/target/pg$1
 }
 
