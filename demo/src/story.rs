@@ -25,7 +25,7 @@ const FULL: Tempo = Tempo {
     },
     lease: "4 s",
     customers: 24,
-    pause: Duration::from_millis(250),
+    pause: Duration::from_millis(300),
 };
 
 const SHORT: Tempo = Tempo {
