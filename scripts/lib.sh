@@ -135,7 +135,7 @@ use_own_pgrx() {
 server_user() {
     is_root || { id -un && return; }
     local user
-    for user in "$(stat -c %U "$RUN" 2>/dev/null)" "$(stat -c %U "$ROOT")" postgres; do
+    for user in "$(stat -c %U "$RUN" 2>/dev/null)" "$(stat -c %U "$ROOT")" postgres pgbroker; do
         case $user in '' | root | UNKNOWN) continue ;; esac
         if id "$user" >/dev/null 2>&1; then
             printf '%s\n' "$user"
