@@ -33,7 +33,7 @@ COMMENT ON COLUMN mq.message.attempts IS
 COMMENT ON COLUMN mq.message.failures IS
   'How many of its hand-outs failed: nacks and leases that ended. The queue''s max_failures counts these.';
 COMMENT ON COLUMN mq.message.last_error IS
-  'The reason given for the last failure.';
+  'Why the last hand-out failed: the reason given, ''lease ended'', or ''transaction rolled back''.';
 COMMENT ON COLUMN mq.message.priority IS
   'From 0 to 9, higher first; 4 unless given.';
 COMMENT ON COLUMN mq.message.group_key IS
