@@ -7,11 +7,13 @@ CREATE FUNCTION mq_internal.view_update() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'mq_view_update';
 CREATE FUNCTION mq_internal.view_delete() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'mq_view_delete';
+CREATE FUNCTION mq_internal.archive_write() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_archive_write';
 REVOKE ALL ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
-    mq_internal.view_delete() FROM PUBLIC;
+    mq_internal.view_delete(), mq_internal.archive_write() FROM PUBLIC;
 -- Restoring a dump creates the triggers anew.
 GRANT EXECUTE ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
-    mq_internal.view_delete() TO @extowner@;
+    mq_internal.view_delete(), mq_internal.archive_write() TO @extowner@;
 
 -- Called by the claim statements, which run as the owner of the queue.
 CREATE FUNCTION mq_internal.new_receipt() RETURNS bigint

@@ -42,7 +42,8 @@ SELECT c.relname::text AS queue,
        pg_get_userbyid(c.relowner) AS owner,
        s.relpersistence = 'p' AS durable,
        q.visibility, q.max_failures,
-       d.relname::text AS dead_letter,
+       CASE WHEN q.dead_letter IS NOT NULL THEN coalesce(d.relname, '(dropped)')::text END
+           AS dead_letter,
        q.backoff, q.ttl, q.dedup_window, q.max_length, q.overflow, q.max_bytes,
        q.archive_retention, q.notify,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
@@ -54,13 +55,15 @@ JOIN pg_class c ON c.oid = q.view
 LEFT JOIN pg_class s ON s.relname = 'q_' || q.n
     AND s.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mq_internal')
 LEFT JOIN pg_class d ON d.oid = q.dead_letter
-WHERE mq_internal.visible(q.view);
+WHERE mq_internal.visible(q.view)
+ORDER BY 1;
 
 CREATE VIEW mq.metrics WITH (security_barrier) AS
 SELECT c.relname::text AS queue, m.*
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 CROSS JOIN LATERAL mq_internal.measure(q.view) m
-WHERE mq_internal.visible(q.view);
+WHERE mq_internal.visible(q.view)
+ORDER BY 1;
 
 GRANT SELECT ON mq.queues, mq.metrics TO PUBLIC;

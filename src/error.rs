@@ -2,7 +2,7 @@
 //!
 //! A message names the queue and the argument; a hint names the call that helps.
 
-use pg_broker_core::names::quote_literal;
+use pg_broker_core::names::{quote_ident, quote_literal};
 use thiserror::Error;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,6 +17,7 @@ pub enum State {
     ProgramLimitExceeded,
     ConfigurationLimitExceeded,
     InsufficientPrivilege,
+    ReadOnly,
     DependentObjects,
     ActiveTransaction,
     ObjectInUse,
@@ -61,6 +62,17 @@ pub enum Error {
     },
     #[error("queue \"{queue}\" is full: it holds its max_length of {limit} messages")]
     Full { queue: String, limit: i64 },
+    #[error("permission denied for view {name}")]
+    Denied {
+        name: String,
+        privilege: &'static str,
+    },
+    #[error("queue \"{queue}\": the owner of the queue may not send to \"{target}\"")]
+    DeadLetterDenied { queue: String, target: String },
+    #[error("queue \"{0}\": its dead-letter queue is gone")]
+    NoDeadLetter(String),
+    #[error("cannot execute {0} in a read-only transaction")]
+    ReadOnly(&'static str),
     #[error("must be owner of queue \"{0}\"")]
     NotOwner(String),
     #[error("cannot drop queue \"{queue}\" because other objects depend on it")]
@@ -122,7 +134,7 @@ impl Error {
 
     pub fn state(&self) -> State {
         match self {
-            Error::NoSuchQueue(_) => State::UndefinedTable,
+            Error::NoSuchQueue(_) | Error::NoDeadLetter(_) => State::UndefinedTable,
             Error::NameTaken(_) | Error::QueueExists(_) => State::DuplicateTable,
             Error::BadName { .. } => State::InvalidName,
             Error::NullQueue { .. } | Error::Argument { .. } | Error::Cycle { .. } => {
@@ -131,7 +143,10 @@ impl Error {
             Error::Column { .. } => State::GeneratedAlways,
             Error::TooLarge { .. } => State::ProgramLimitExceeded,
             Error::Full { .. } => State::ConfigurationLimitExceeded,
-            Error::NotOwner(_) => State::InsufficientPrivilege,
+            Error::NotOwner(_) | Error::Denied { .. } | Error::DeadLetterDenied { .. } => {
+                State::InsufficientPrivilege
+            }
+            Error::ReadOnly(_) => State::ReadOnly,
             Error::Depends { .. } | Error::PartOfQueue { .. } => State::DependentObjects,
             Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
             Error::InTransaction(_) => State::ActiveTransaction,
@@ -154,6 +169,11 @@ impl Error {
                 "Create it with SELECT mq.create_queue({}).",
                 quote_literal(q)
             )),
+            Error::NoDeadLetter(q) => Some(format!(
+                "Name another with mq.alter_queue({}, dead_letter => …), or take it away with \
+                 reset => '{{dead_letter}}'.",
+                quote_literal(q)
+            )),
             Error::QueueExists(q) => Some(format!(
                 "Use mq.create_queue({}, if_not_exists => true) to accept an existing queue.",
                 quote_literal(q)
@@ -169,7 +189,23 @@ impl Error {
                     .into(),
             ),
             Error::NullQueue { .. } => Some("Name the queue, as in mq.read('orders').".into()),
-            Error::Argument { hint, .. } => hint.clone(),
+            Error::Argument {
+                hint: Some(hint), ..
+            } => Some(hint.clone()),
+            Error::Argument { argument, .. } => Some(usage(argument).into()),
+            Error::Denied { name, privilege } => Some(format!(
+                "Its owner can allow it: GRANT {privilege} ON mq.{} TO …",
+                quote_ident(name)
+            )),
+            Error::DeadLetterDenied { target, .. } => Some(format!(
+                "GRANT INSERT ON mq.{} to the owner of the queue, or name another dead-letter \
+                 queue with mq.alter_queue.",
+                quote_ident(target)
+            )),
+            Error::ReadOnly(_) => Some(
+                "On a standby, queues can be browsed and measured; send and read on the primary."
+                    .into(),
+            ),
             Error::Column { hint, .. } => Some((*hint).into()),
             Error::TooLarge { queue, .. } => Some(format!(
                 "Raise the limit with mq.alter_queue({}, max_bytes => …), or send a reference to \
@@ -185,7 +221,8 @@ impl Error {
                 Some("The owner of a queue is the owner of its view in schema mq.".into())
             }
             Error::Depends { queue, .. } => Some(format!(
-                "Use mq.drop_queue({}, cascade => true) to drop the dependent objects too.",
+                "mq.drop_queue({}, cascade => true) drops dependent views with it; queues that \
+                 dead-letter into it stay, and keep their dead messages.",
                 quote_literal(queue)
             )),
             Error::PartOfQueue { queue, .. } => Some(format!(
@@ -214,5 +251,42 @@ impl Error {
             )),
             _ => None,
         }
+    }
+}
+
+/// How an argument is written, for when a value is refused.
+fn usage(argument: &str) -> &'static str {
+    match argument {
+        "qty" => "Say how many messages to take, as in mq.read('orders', qty => 10).",
+        "visibility" => "Say how long the lease lasts, as in visibility => '30 seconds'.",
+        "delay" => "Say how long to wait, as in delay => '5 minutes'.",
+        "deliver_at" => "Give a time, as in deliver_at => now() + '1 hour'.",
+        "ttl" => "Say how long the message is worth delivering, as in ttl => '1 hour'.",
+        "expires_at" => "Give a time, or leave it null for never.",
+        "priority" => "Higher goes first; 4 is the default, as in priority => 9.",
+        "wait" | "timeout" => "Say how long to wait, as in '10 seconds'.",
+        "backoff" => "List the waits before each retry, as in backoff => '{1s,10s,1min}'.",
+        "dedup_window" => "Say for how long, as in dedup_window => '5 minutes'.",
+        "archive_retention" => "Say for how long, as in archive_retention => '30 days'.",
+        "max_failures" => "Say how often it may fail, as in max_failures => 5.",
+        "max_length" => "Say how many messages fit, as in max_length => 100000.",
+        "max_bytes" => "Say how large a message may be, as in max_bytes => 65536.",
+        "max" => "Say how many messages at most, as in max => 100.",
+        "overflow" => "Use overflow => 'reject' or overflow => 'drop_oldest'.",
+        "until" => "Leave it out to pause until mq.resume.",
+        "id" | "ids" | "receipt" | "receipts" => {
+            "Pass the id and receipt that mq.read returned, as in mq.ack('orders', id, receipt)."
+        }
+        "body" | "bodies" | "data" => {
+            "Send something: mq.send takes jsonb ('null' is a value), mq.send_text text, \
+             mq.send_bytes bytea."
+        }
+        "headers" => "Write headers as a JSON object, as in '{\"type\": \"order\"}'.",
+        "group_keys" | "dedup_keys" => "Give one element a message, null for none.",
+        "reset" => "Name the options to put back to their defaults, as in reset => '{ttl}'.",
+        "to" => "Name a queue that you may send to.",
+        "new_name" => "Give the new name, as in mq.rename_queue('orders', 'purchases').",
+        "queues" => "Name the queues, as in mq.wait_any('{orders,mail}', '10 seconds').",
+        _ => "See the SQL reference.",
     }
 }

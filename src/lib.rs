@@ -13,6 +13,7 @@ pgrx::pg_module_magic!();
 #[doc(hidden)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::report::keep_backtraces_out();
     catalog::register();
     wake::register();
     if pg::shmem::preloading() {

@@ -90,8 +90,8 @@ fn dead_letter_warning(q: &Queue) -> Result<Option<String>> {
     if rel::in_recovery() && dead.unlogged {
         return Ok(None);
     }
-    let room = spi::connect(|spi| send::has_room(spi, &dead, 1))?;
-    Ok((!room).then(|| {
+    let full = spi::connect(|spi| send::no_room(spi, &dead, 1))?;
+    Ok(full.map(|_| {
         format!(
             "dead-letter queue \"{}\" is full: dead messages of queue \"{}\" are kept in it",
             dead.name, q.name

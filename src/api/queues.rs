@@ -76,7 +76,7 @@ fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
 }
 
 fn create_queue(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.create_queue()");
+    rel::require_writable("mq.create_queue()")?;
     let name = args::queue_name(call)?;
     check_name(&name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
@@ -125,7 +125,7 @@ fn check_cycle(q: &Queue, target: Oid) -> Result<()> {
 }
 
 fn alter_queue(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.alter_queue()");
+    rel::require_writable("mq.alter_queue()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
     let reset = options::resets(&name, call.arg(12))?;
@@ -154,7 +154,7 @@ fn reopen(name: &str) -> Result<Rc<Queue>> {
 }
 
 fn drop_queue(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.drop_queue()");
+    rel::require_writable("mq.drop_queue()")?;
     let name = args::queue_name(call)?;
     let if_exists = call.arg(1).as_bool().unwrap_or(false);
     let cascade = call.arg(2).as_bool().unwrap_or(false);
@@ -187,7 +187,7 @@ fn refuse_dependents(q: &Queue) -> Result<()> {
 }
 
 fn rename_queue(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.rename_queue()");
+    rel::require_writable("mq.rename_queue()")?;
     let name = args::queue_name(call)?;
     let new = call
         .arg(1)
@@ -204,7 +204,7 @@ fn rename_queue(call: &Call) -> Result<Value> {
 }
 
 fn pause(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.pause()");
+    rel::require_writable("mq.pause()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
     let until = call.arg(1).as_timestamptz();
@@ -216,7 +216,7 @@ fn pause(call: &Call) -> Result<Value> {
 }
 
 fn resume(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.resume()");
+    rel::require_writable("mq.resume()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
     catalog::put_paused(q.view, false, None)?;

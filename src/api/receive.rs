@@ -58,7 +58,7 @@ fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
 }
 
 fn read_messages(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.read()");
+    rel::require_writable("mq.read()")?;
     let name = args::queue_name(call)?;
     let right = Right::Has(Privilege::Update);
     let mut q = catalog::open(&name, Lock::Write, right)?;
@@ -86,7 +86,7 @@ fn read_messages(call: &Call) -> Result<Value> {
 }
 
 fn pop(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.pop()");
+    rel::require_writable("mq.pop()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Write, Right::Has(Privilege::Update))?;
     let qty = args::qty(call, 1, &name)?;

@@ -15,7 +15,7 @@ use crate::sql_function;
 sql_function!(mq_redrive, pg_finfo_mq_redrive, redrive_letters);
 
 fn redrive_letters(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.redrive()");
+    rel::require_writable("mq.redrive()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Write, Right::Owner)?;
     let caller = role::caller();

@@ -11,7 +11,6 @@ use crate::pg::value::{Ty, Value};
 use crate::queue::send::{self, Wish};
 use crate::sql_function;
 use crate::storage::insert::Message;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 sql_function!(mq_send, pg_finfo_mq_send, send_json);
@@ -19,8 +18,8 @@ sql_function!(mq_send_text, pg_finfo_mq_send_text, send_text);
 sql_function!(mq_send_bytes, pg_finfo_mq_send_bytes, send_bytes);
 sql_function!(mq_send_batch, pg_finfo_mq_send_batch, send_batch);
 
-fn open(call: &Call, what: &CStr) -> Result<Rc<Queue>> {
-    rel::require_writable(what);
+fn open(call: &Call, what: &'static str) -> Result<Rc<Queue>> {
+    rel::require_writable(what)?;
     let name = args::queue_name(call)?;
     catalog::open(&name, Lock::Write, Right::Has(Privilege::Insert))
 }
@@ -62,12 +61,12 @@ fn send_one(
 }
 
 fn send_json(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.send()")?;
+    let q = open(call, "mq.send()")?;
     send_one(call, &q, "body", call.arg(1), Value::NULL)
 }
 
 fn send_text(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.send_text()")?;
+    let q = open(call, "mq.send_text()")?;
     let body = match call.arg(1).as_text() {
         Some(text) => Value::jsonb_string(&text),
         None => Value::NULL,
@@ -76,7 +75,7 @@ fn send_text(call: &Call) -> Result<Value> {
 }
 
 fn send_bytes(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.send_bytes()")?;
+    let q = open(call, "mq.send_bytes()")?;
     send_one(call, &q, "data", Value::NULL, call.arg(1))
 }
 
@@ -99,7 +98,7 @@ fn beside(
 }
 
 fn send_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.send_batch()")?;
+    let q = open(call, "mq.send_batch()")?;
     let now = time::now();
     let bodies = args::list(&q.name, "bodies", call.arg(1), Ty::Jsonb)?
         .ok_or_else(|| Error::null(&q.name, "bodies"))?;

@@ -12,7 +12,6 @@ use crate::pg::value::Value;
 use crate::queue::send::positive;
 use crate::queue::settle::{self, HandOut};
 use crate::sql_function;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 sql_function!(mq_ack, pg_finfo_mq_ack, ack);
@@ -31,8 +30,8 @@ sql_function!(mq_delete, pg_finfo_mq_delete, delete);
 sql_function!(mq_delete_batch, pg_finfo_mq_delete_batch, delete_batch);
 sql_function!(mq_purge_queue, pg_finfo_mq_purge_queue, purge_queue);
 
-fn open(call: &Call, what: &CStr, privilege: Privilege) -> Result<Rc<Queue>> {
-    rel::require_writable(what);
+fn open(call: &Call, what: &'static str, privilege: Privilege) -> Result<Rc<Queue>> {
+    rel::require_writable(what)?;
     catalog::open(&args::queue_name(call)?, Lock::Write, Right::Has(privilege))
 }
 
@@ -60,27 +59,27 @@ fn batch(call: &Call, q: &Queue, settle: Settle) -> Result<Value> {
 }
 
 fn ack(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.ack()", Privilege::Update)?;
-    one(call, &q, &|spi, q, list, _| settle::ack(spi, q, list)).map(Value::bool)
+    let q = open(call, "mq.ack()", Privilege::Update)?;
+    one(call, &q, &settle::ack).map(Value::bool)
 }
 
 fn ack_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.ack_batch()", Privilege::Update)?;
-    batch(call, &q, &|spi, q, list, _| settle::ack(spi, q, list))
+    let q = open(call, "mq.ack_batch()", Privilege::Update)?;
+    batch(call, &q, &settle::ack)
 }
 
 fn archive(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.archive()", Privilege::Update)?;
+    let q = open(call, "mq.archive()", Privilege::Update)?;
     one(call, &q, &settle::archive).map(Value::bool)
 }
 
 fn archive_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.archive_batch()", Privilege::Update)?;
+    let q = open(call, "mq.archive_batch()", Privilege::Update)?;
     batch(call, &q, &settle::archive)
 }
 
 fn nack(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.nack()", Privilege::Update)?;
+    let q = open(call, "mq.nack()", Privilege::Update)?;
     let (delay, reason) = (args::delay(call, 3, &q.name)?, call.arg(4).as_text());
     one(call, &q, &|spi, q, list, now| {
         settle::nack(spi, q, list, delay, reason.as_deref(), now)
@@ -89,7 +88,7 @@ fn nack(call: &Call) -> Result<Value> {
 }
 
 fn nack_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.nack_batch()", Privilege::Update)?;
+    let q = open(call, "mq.nack_batch()", Privilege::Update)?;
     let (delay, reason) = (args::delay(call, 3, &q.name)?, call.arg(4).as_text());
     batch(call, &q, &|spi, q, list, now| {
         settle::nack(spi, q, list, delay, reason.as_deref(), now)
@@ -97,7 +96,7 @@ fn nack_batch(call: &Call) -> Result<Value> {
 }
 
 fn release(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.release()", Privilege::Update)?;
+    let q = open(call, "mq.release()", Privilege::Update)?;
     let delay = args::delay(call, 3, &q.name)?;
     one(call, &q, &|spi, q, list, now| {
         settle::release(spi, q, list, delay, now)
@@ -106,7 +105,7 @@ fn release(call: &Call) -> Result<Value> {
 }
 
 fn release_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.release_batch()", Privilege::Update)?;
+    let q = open(call, "mq.release_batch()", Privilege::Update)?;
     let delay = args::delay(call, 3, &q.name)?;
     batch(call, &q, &|spi, q, list, now| {
         settle::release(spi, q, list, delay, now)
@@ -114,7 +113,7 @@ fn release_batch(call: &Call) -> Result<Value> {
 }
 
 fn reject(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.reject()", Privilege::Update)?;
+    let q = open(call, "mq.reject()", Privilege::Update)?;
     let reason = call.arg(3).as_text();
     one(call, &q, &|spi, q, list, now| {
         settle::reject(spi, q, list, reason.as_deref(), now)
@@ -123,7 +122,7 @@ fn reject(call: &Call) -> Result<Value> {
 }
 
 fn reject_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.reject_batch()", Privilege::Update)?;
+    let q = open(call, "mq.reject_batch()", Privilege::Update)?;
     let reason = call.arg(3).as_text();
     batch(call, &q, &|spi, q, list, now| {
         settle::reject(spi, q, list, reason.as_deref(), now)
@@ -138,12 +137,12 @@ fn visibility(call: &Call, q: &Queue) -> Result<Interval> {
 }
 
 fn extend(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.extend()", Privilege::Update)?;
+    let q = open(call, "mq.extend()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
     let end = std::cell::Cell::new(0);
     let ours = one(call, &q, &|spi, q, list, now| {
         end.set(time::add(now, &visibility));
-        settle::extend(spi, q, list, end.get())
+        settle::extend(spi, q, list, end.get(), now)
     })?;
     Ok(if ours {
         Value::timestamptz(end.get())
@@ -153,22 +152,22 @@ fn extend(call: &Call) -> Result<Value> {
 }
 
 fn extend_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.extend_batch()", Privilege::Update)?;
+    let q = open(call, "mq.extend_batch()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
     batch(call, &q, &|spi, q, list, now| {
-        settle::extend(spi, q, list, time::add(now, &visibility))
+        settle::extend(spi, q, list, time::add(now, &visibility), now)
     })
 }
 
 fn delete(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.delete()", Privilege::Delete)?;
+    let q = open(call, "mq.delete()", Privilege::Delete)?;
     let id = args::id(call, 1, &q.name)?;
     let gone = spi::connect(|spi| settle::delete(spi, &q, &[id]))?;
     Ok(Value::bool(!gone.is_empty()))
 }
 
 fn delete_batch(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.delete_batch()", Privilege::Delete)?;
+    let q = open(call, "mq.delete_batch()", Privilege::Delete)?;
     let mut ids = args::ids(call, 1, &q.name)?;
     let asked = ids.clone();
     // In one order for everybody, so that two deletions cannot wait for each other.
@@ -183,6 +182,6 @@ fn delete_batch(call: &Call) -> Result<Value> {
 }
 
 fn purge_queue(call: &Call) -> Result<Value> {
-    let q = open(call, c"mq.purge_queue()", Privilege::Delete)?;
+    let q = open(call, "mq.purge_queue()", Privilege::Delete)?;
     spi::connect(|spi| settle::purge(spi, &q)).map(Value::int8)
 }

@@ -13,7 +13,7 @@ use crate::sql_function;
 sql_function!(mq_maintain, pg_finfo_mq_maintain, maintain);
 
 fn maintain(call: &Call) -> Result<Value> {
-    rel::require_writable(c"mq.maintain()");
+    rel::require_writable("mq.maintain()")?;
     if !call.arg(0).is_null() {
         let q = catalog::open(&args::queue_name(call)?, Lock::Write, Right::Owner)?;
         return Ok(Value::int8(upkeep::maintain(&q)? as i64));

@@ -4,7 +4,7 @@
 use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
-use crate::pg::rel::Lock;
+use crate::pg::rel::{self, Lock};
 use crate::pg::role;
 use crate::pg::spi;
 use crate::pg::time;
@@ -20,6 +20,7 @@ use std::rc::Rc;
 sql_function!(mq_view_insert, pg_finfo_mq_view_insert, insert);
 sql_function!(mq_view_update, pg_finfo_mq_view_update, update);
 sql_function!(mq_view_delete, pg_finfo_mq_view_delete, delete);
+sql_function!(mq_archive_write, pg_finfo_mq_archive_write, archive_write);
 
 /// The view's columns, in order.
 const COLUMNS: [&str; 17] = [
@@ -199,5 +200,18 @@ fn delete(call: &Call) -> Result<Value> {
         Trigger::skip()
     } else {
         trigger.returning(Row::Old, &[(at("id"), Value::int8(id))])
+    })
+}
+
+/// An archive is written by mq.archive alone; its owner may delete from it.
+fn archive_write(call: &Call) -> Result<Value> {
+    let trigger = Trigger::of(call)?;
+    Err(Error::NotSupported {
+        what: "insert into or update",
+        name: format!(
+            "archive \"{}\"",
+            rel::name(trigger.relation()).unwrap_or_default()
+        ),
+        hint: "Messages come here through mq.archive; old ones may be deleted.".into(),
     })
 }

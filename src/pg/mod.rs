@@ -11,6 +11,7 @@ pub mod shmem;
 pub mod spi;
 pub mod time;
 pub mod trigger;
+pub mod tuple;
 pub mod value;
 pub mod wait;
 pub mod xact;

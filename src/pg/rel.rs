@@ -40,6 +40,15 @@ pub enum Privilege {
 }
 
 impl Privilege {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Privilege::Insert => "INSERT",
+            Privilege::Select => "SELECT",
+            Privilege::Update => "UPDATE",
+            Privilege::Delete => "DELETE",
+        }
+    }
+
     fn bit(self) -> pg_sys::AclMode {
         (match self {
             Privilege::Insert => pg_sys::ACL_INSERT,
@@ -157,16 +166,10 @@ pub fn require(oid: Oid, name: &str, privilege: Privilege, role: Oid) -> Result<
     if allows(oid, role, privilege) {
         return Ok(());
     }
-    let c = CString::new(name).map_err(|_| Error::NoSuchQueue(name.into()))?;
-    // SAFETY: raises the error; does not return.
-    unsafe {
-        pg_sys::aclcheck_error(
-            pg_sys::AclResult::ACLCHECK_NO_PRIV,
-            pg_sys::ObjectType::OBJECT_VIEW,
-            c.as_ptr(),
-        )
-    };
-    Err(Error::NotOwner(name.into()))
+    Err(Error::Denied {
+        name: name.into(),
+        privilege: privilege.as_str(),
+    })
 }
 
 /// Tells every session to look the relation up anew, once this transaction commits.
@@ -218,9 +221,13 @@ pub fn notify(channel: &str) {
 }
 
 /// Refuses in a read-only transaction or on a standby, in PostgreSQL's words.
-pub fn require_writable(what: &CStr) {
-    // SAFETY: raises or returns.
-    unsafe { pg_sys::PreventCommandIfReadOnly(what.as_ptr()) }
+pub fn require_writable(what: &'static str) -> Result<()> {
+    // SAFETY: reads backend state.
+    if unsafe { pg_sys::XactReadOnly } {
+        Err(Error::ReadOnly(what))
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether this server is a standby (or still recovering).

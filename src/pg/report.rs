@@ -16,6 +16,7 @@ fn code(state: State) -> PgSqlErrorCode {
         State::InsufficientPrivilege => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
         State::DependentObjects => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
         State::ActiveTransaction => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        State::ReadOnly => PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
         State::ObjectInUse => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         State::NotInPrerequisiteState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         State::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -61,4 +62,11 @@ pub fn notice(message: &str) {
         "pg_broker",
     )
     .report(PgLogLevel::NOTICE);
+}
+
+/// Keeps Rust backtraces out of the errors that clients see, also where the server was started
+/// with RUST_BACKTRACE set.
+pub fn keep_backtraces_out() {
+    // SAFETY: called while the library is loaded; a backend has one thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") }
 }

@@ -78,6 +78,7 @@ struct Present {
     hashjoin: bool,
     mergejoin: bool,
     sort: bool,
+    tidscan: bool,
 }
 
 impl Present {
@@ -92,6 +93,7 @@ impl Present {
                 hashjoin: pg_sys::enable_hashjoin,
                 mergejoin: pg_sys::enable_mergejoin,
                 sort: pg_sys::enable_sort,
+                tidscan: pg_sys::enable_tidscan,
             };
             if old.isolation >= pg_sys::XACT_REPEATABLE_READ as i32 {
                 pg_sys::GetTransactionSnapshot();
@@ -102,6 +104,7 @@ impl Present {
             pg_sys::enable_hashjoin = false;
             pg_sys::enable_mergejoin = false;
             pg_sys::enable_sort = false;
+            pg_sys::enable_tidscan = true;
             old
         }
     }
@@ -117,6 +120,7 @@ impl Drop for Present {
             pg_sys::enable_hashjoin = self.hashjoin;
             pg_sys::enable_mergejoin = self.mergejoin;
             pg_sys::enable_sort = self.sort;
+            pg_sys::enable_tidscan = self.tidscan;
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Ty {
     IntervalArray,
     TimestamptzArray,
     TextArray,
+    Tid,
+    TidArray,
 }
 
 impl Ty {
@@ -53,6 +55,8 @@ impl Ty {
             Ty::IntervalArray => pg_sys::INTERVALARRAYOID,
             Ty::TimestamptzArray => pg_sys::TIMESTAMPTZARRAYOID,
             Ty::TextArray => pg_sys::TEXTARRAYOID,
+            Ty::Tid => pg_sys::TIDOID,
+            Ty::TidArray => pg_sys::TIDARRAYOID,
         }
     }
 }

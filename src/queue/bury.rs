@@ -11,7 +11,7 @@ use crate::pg::value::{Ty, Value};
 use crate::queue::send;
 use crate::storage::insert::Message;
 use crate::storage::length;
-use crate::storage::upkeep::{self, Corpse, Grave};
+use crate::storage::upkeep::{self, Corpse};
 use crate::wake::totals::{self, Total};
 use pg_broker_core::death::{Death, Reason, record};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ enum Target {
     Nowhere,
     Queue(Rc<Queue>),
     /// Named, but not to be had: why.
-    Closed(String),
+    Closed(Error),
 }
 
 fn target(spi: &Spi, q: &Queue, n: i64) -> Result<Target> {
@@ -36,21 +36,18 @@ fn target(spi: &Spi, q: &Queue, n: i64) -> Result<Target> {
         return Ok(Target::Nowhere);
     };
     let Some(dead) = catalog::open_oid(view, Lock::Write)? else {
-        return Ok(Target::Closed("its dead-letter queue is gone".into()));
+        return Ok(Target::Closed(Error::NoDeadLetter(q.name.clone())));
     };
     if !rel::allows(dead.view, q.owner, Privilege::Insert) {
-        return Ok(Target::Closed(format!(
-            "the owner of the queue may not send to dead-letter queue \"{}\"",
-            dead.name
-        )));
+        return Ok(Target::Closed(Error::DeadLetterDenied {
+            queue: q.name.clone(),
+            target: dead.name.clone(),
+        }));
     }
-    if !send::has_room(spi, &dead, n)? {
-        return Ok(Target::Closed(format!(
-            "dead-letter queue \"{}\" is full",
-            dead.name
-        )));
+    match send::no_room(spi, &dead, n)? {
+        Some(full) => Ok(Target::Closed(full)),
+        None => Ok(Target::Queue(dead)),
     }
-    Ok(Target::Queue(dead))
 }
 
 fn timestamp_text(spi: &Spi, t: Micros) -> Result<String> {
@@ -122,10 +119,18 @@ fn gone(
 }
 
 /// Keeps messages that cannot be buried, says why, and goes on.
-fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &str, now: Micros) -> Result<()> {
+fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) -> Result<()> {
+    const MARK: &str = "not dead-lettered: ";
     let until = time::add(now, &POSTPONED);
     for c in corpses {
-        let error = format!("not dead-lettered: {why}");
+        // The consumer's reason stays in front, however often burying is tried.
+        let reason = c
+            .last_error
+            .as_deref()
+            .map(|e| e.split(MARK).next().unwrap_or(e));
+        let reason = reason.map_or("", |r| r.trim_end_matches("; "));
+        let gap = if reason.is_empty() { "" } else { "; " };
+        let error = format!("{reason}{gap}{MARK}{why}");
         upkeep::postpone(spi, q, c.id, c.failures, &error, until)?;
     }
     report::warn(
@@ -139,14 +144,18 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &str, now: Micros) ->
     Ok(())
 }
 
-/// Buries those of `ids` that are over. Gives how many it dealt with. A dead-letter queue that is
+/// Buries rows that this transaction has locked and that are over. A dead-letter queue that is
 /// full or gone is a warning here.
-pub fn over(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<usize> {
+pub fn over(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<()> {
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
-    let mut corpses = upkeep::exhume(spi, q, ids, Grave::IfOver, now)?;
-    corpses.sort_by_key(|c| c.id);
+    let corpses = upkeep::exhume(spi, q, ids, now)?;
+    totals::count(
+        q,
+        Total::Failed,
+        corpses.iter().filter(|c| c.lease_ended).count(),
+    );
     let reason = |c: &Corpse| {
         if c.expired {
             Reason::Expired
@@ -154,8 +163,7 @@ pub fn over(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<usize> {
             Reason::Failures
         }
     };
-    bury(spi, q, &corpses, reason, now)?;
-    Ok(corpses.len())
+    bury(spi, q, &corpses, reason, now)
 }
 
 fn bury(
@@ -181,53 +189,45 @@ fn bury(
 /// Buries messages that a nack has failed for the last allowed time. The rows are locked by this
 /// transaction.
 pub fn failed(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Micros) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, ids, Grave::Decided, now)?;
-    corpses.sort_by_key(|c| c.id);
+    let mut corpses = upkeep::exhume(spi, q, ids, now)?;
     for c in &mut corpses {
-        // The nack counts, whether or not the lease has ended meanwhile.
-        c.failures = q
-            .options
-            .max_failures
-            .map_or(c.failures, |max| c.failures.max(max));
+        // The nack is the failure, whether or not the lease has ended meanwhile.
+        c.failures += i32::from(!c.lease_ended);
         c.last_error = error.map(str::to_owned);
     }
     bury(spi, q, &corpses, |_| Reason::Failures, now)
 }
 
-/// Buries messages that a consumer rejected; the rows are locked by this transaction. A
-/// dead-letter queue that is full or gone is an error: nothing is settled.
-pub fn rejected(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Micros) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, ids, Grave::Decided, now)?;
-    corpses.sort_by_key(|c| c.id);
-    for c in &mut corpses {
-        c.last_error = error.map(str::to_owned);
-    }
-    let reason = |_: &Corpse| Reason::Rejected;
+/// Buries messages for a caller to whom a dead-letter queue that is full or gone is an error. The
+/// rows are locked by this transaction.
+fn bury_or_fail(
+    spi: &Spi,
+    q: &Queue,
+    corpses: &[Corpse],
+    reason: Reason,
+    now: Micros,
+) -> Result<()> {
     match target(spi, q, corpses.len() as i64)? {
-        Target::Queue(dead) => send_letters(spi, q, &dead, &corpses, reason, now)?,
+        Target::Queue(dead) => send_letters(spi, q, &dead, corpses, |_| reason, now)?,
         Target::Nowhere => {}
-        Target::Closed(why) => {
-            return Err(Error::argument_hint(
-                &q.name,
-                "queue",
-                format!("cannot reject: {why}"),
-                "Make room in the dead-letter queue or name another with mq.alter_queue.",
-            ));
-        }
+        Target::Closed(why) => return Err(why),
     }
-    gone(spi, q, &corpses, reason)
+    gone(spi, q, corpses, |_| reason)
+}
+
+/// Buries messages that a consumer rejected.
+pub fn rejected(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Micros) -> Result<()> {
+    let mut corpses = upkeep::exhume(spi, q, ids, now)?;
+    corpses
+        .iter_mut()
+        .for_each(|c| c.last_error = error.map(str::to_owned));
+    bury_or_fail(spi, q, &corpses, Reason::Rejected, now)
 }
 
 /// Makes room by burying the `n` oldest messages that nobody holds. Gives how many it buried.
 pub fn oldest(spi: &Spi, q: &Queue, n: i64, now: Micros) -> Result<i64> {
     let ids = upkeep::oldest(spi, q, n, now)?;
-    let corpses = upkeep::exhume(spi, q, &ids, Grave::Decided, now)?;
-    let reason = |_: &Corpse| Reason::MaxLength;
-    match target(spi, q, corpses.len() as i64)? {
-        Target::Queue(dead) => send_letters(spi, q, &dead, &corpses, reason, now)?,
-        Target::Nowhere => {}
-        Target::Closed(_) => return Ok(0),
-    }
-    gone(spi, q, &corpses, reason)?;
+    let corpses = upkeep::exhume(spi, q, &ids, now)?;
+    bury_or_fail(spi, q, &corpses, Reason::MaxLength, now)?;
     Ok(corpses.len() as i64)
 }

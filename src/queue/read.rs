@@ -1,17 +1,22 @@
-//! Handing out: the common case in one statement, the rest when something is due.
+//! Handing out: the common case in one look, the rest when something is due.
 
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::spi::{Rows, Spi};
 use crate::pg::time::Micros;
+use crate::pg::tuple::{Pinned, RowLocks, Tid};
 use crate::queue::bury;
 use crate::storage::claim::{self, Among, Candidate, Fate, Take};
+use crate::storage::upkeep::lock_places;
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::totals::{self, Total};
+use std::collections::HashSet;
 
-/// How many more ready rows are looked at than wanted, beside due ones: others may take some.
-const SLACK: i64 = 64;
+/// How many more candidates are looked at than wanted: others may be taking the first.
+const SLACK: i64 = 8;
+/// When that was too few, so many times more.
+const WIDER: i64 = 8;
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
@@ -20,112 +25,156 @@ const ID: usize = 0;
 const PRIORITY: usize = 9;
 
 /// Rows handed out, in order: by priority, then by id.
-#[derive(Default)]
 pub struct HandedOut {
-    pieces: Vec<Rows>,
-    order: Vec<(i16, i64, usize, usize)>,
+    rows: Option<Rows>,
+    order: Vec<(i16, i64, usize)>,
 }
 
 impl HandedOut {
-    fn add(&mut self, rows: Rows) {
-        let piece = self.pieces.len();
-        self.order.extend((0..rows.len()).filter_map(|row| {
-            let (priority, id) = (
-                rows.get(row, PRIORITY).as_int2()?,
-                rows.get(row, ID).as_int8()?,
-            );
-            Some((-priority, id, piece, row))
-        }));
-        self.pieces.push(rows);
-    }
-
-    fn finish(mut self) -> Self {
-        self.order.sort_unstable();
-        self
+    fn new(rows: Option<Rows>) -> Self {
+        let mut order: Vec<_> = rows
+            .iter()
+            .flat_map(|r| (0..r.len()).map(move |row| (r, row)))
+            .filter_map(|(r, row)| {
+                Some((
+                    -r.get(row, PRIORITY).as_int2()?,
+                    r.get(row, ID).as_int8()?,
+                    row,
+                ))
+            })
+            .collect();
+        order.sort_unstable();
+        HandedOut { rows, order }
     }
 
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
     pub fn ids(&self) -> impl Iterator<Item = i64> {
         self.order.iter().map(|o| o.1)
     }
 
-    /// The rows with their place in each piece.
+    /// The rows, each with its place.
     pub fn rows(&self) -> impl Iterator<Item = (&Rows, usize)> {
-        self.order.iter().map(|o| (&self.pieces[o.2], o.3))
+        self.order
+            .iter()
+            .filter_map(|o| Some((self.rows.as_ref()?, o.2)))
+    }
+}
+
+/// Picks candidates for one reader by locking them.
+struct Picker<'a> {
+    spi: &'a Spi,
+    q: &'a Queue,
+    now: Micros,
+    qty: usize,
+    locks: RowLocks,
+    tried: HashSet<Tid>,
+    picked: Vec<Tid>,
+    /// How many of the picked had a lease that ended.
+    ended: usize,
+}
+
+impl Picker<'_> {
+    fn wanted(&self) -> i64 {
+        (self.qty - self.picked.len()) as i64
+    }
+
+    fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) {
+        for c in candidates {
+            if self.picked.len() == self.qty {
+                break;
+            }
+            if self.tried.insert(c.tid) && self.locks.try_lock(c.tid) {
+                self.picked.push(c.tid);
+                self.ended += usize::from(c.lease_ended);
+            }
+        }
+    }
+
+    /// Picks from one kind of candidates until satisfied or there are no more. Gives whether
+    /// there were any.
+    fn sweep(&mut self, among: Among) -> Result<bool> {
+        let mut limit = self.wanted().saturating_add(SLACK);
+        let mut any = false;
+        while self.wanted() > 0 {
+            let found = claim::candidates(self.spi, self.q, among, limit, self.now)?;
+            let exhausted = (found.len() as i64) < limit;
+            any |= !found.is_empty();
+            self.pick(found.into_iter());
+            if exhausted {
+                break;
+            }
+            limit = limit.saturating_mul(WIDER);
+        }
+        Ok(any)
+    }
+
+    /// Nothing was ready: because something is due that may come first, or because the queue is
+    /// empty. What is over is buried in passing.
+    fn look_closer(&mut self) -> Result<()> {
+        let limit = self.wanted().saturating_add(SLACK);
+        let mut found = claim::candidates(self.spi, self.q, Among::DueOrReady, limit, self.now)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let over = found
+            .iter()
+            .filter(|c| c.fate != Fate::Claimable)
+            .map(|c| (c.tid, c.id));
+        let over: Vec<i64> = lock_places(self.q, over).take(BURIED).collect();
+        bury::over(self.spi, self.q, &over, self.now)?;
+        found.retain(|c| c.fate == Fate::Claimable);
+        found.sort_unstable_by_key(|c| (-c.priority, c.id));
+        self.pick(found.into_iter());
+        // Others took what was seen, or what was seen was not all.
+        self.sweep(Among::Due)?;
+        self.sweep(Among::ReadyOnly)?;
+        Ok(())
     }
 }
 
 /// Hands out up to `qty` messages of a queue that is not paused.
 pub fn hand_out(spi: &Spi, q: &Queue, qty: i64, take: Take, now: Micros) -> Result<HandedOut> {
-    write_failures(spi, q)?;
-    let mut out = HandedOut::default();
-    out.add(claim::claim(spi, q, Among::Ready, take, qty, now)?);
-    if out.is_empty() {
-        look_closer(spi, q, qty, take, now, &mut out)?;
+    write_failures(spi, q, now)?;
+    let pinned = Pinned::now();
+    let mut picker = Picker {
+        spi,
+        q,
+        now,
+        qty: usize::try_from(qty).unwrap_or(usize::MAX),
+        locks: RowLocks::of(q.storage),
+        tried: HashSet::new(),
+        picked: Vec::new(),
+        ended: 0,
+    };
+    if !picker.sweep(Among::Ready)? {
+        picker.look_closer()?;
     }
-    let out = out.finish();
+    let Picker { picked, ended, .. } = picker;
+    let rows = match picked.is_empty() {
+        true => None,
+        false => Some(claim::take(spi, q, &picked, take, now)?),
+    };
+    drop(pinned);
+    let out = HandedOut::new(rows);
     totals::count(q, Total::Delivered, out.len());
+    totals::count(q, Total::Failed, ended);
     deliveries::note(q, out.ids());
     if let Take::Away = take {
+        totals::count(q, Total::Acked, out.len());
         length::add(spi, q, -(out.len() as i64))?;
     }
     Ok(out)
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.
-fn write_failures(spi: &Spi, q: &Queue) -> Result<()> {
+fn write_failures(spi: &Spi, q: &Queue, now: Micros) -> Result<()> {
     let failures = deliveries::take_failures(q);
     if failures.is_empty() {
         return Ok(());
     }
     totals::count(q, Total::Failed, failures.len());
-    settle::blame(spi, q, &failures)
-}
-
-/// Nothing was handed out: because something is due that may come first, or because the queue is
-/// empty. Due rows that are over are buried in passing.
-fn look_closer(
-    spi: &Spi,
-    q: &Queue,
-    qty: i64,
-    take: Take,
-    now: Micros,
-    out: &mut HandedOut,
-) -> Result<()> {
-    let candidates = claim::candidates(spi, q, qty.saturating_add(SLACK), now)?;
-    if candidates.is_empty() {
-        return Ok(());
-    }
-    let over: Vec<i64> = candidates
-        .iter()
-        .filter(|c| c.fate != Fate::Claimable)
-        .map(|c| c.id)
-        .take(BURIED)
-        .collect();
-    bury::over(spi, q, &over, now)?;
-    let list = in_order(candidates);
-    if !list.is_empty() {
-        out.add(claim::claim(spi, q, Among::Listed(&list), take, qty, now)?);
-    }
-    // Others took what was seen, or what was seen was not all: the rest, without waiting.
-    for among in [Among::Due, Among::ReadyOnly] {
-        let wanted = qty - out.len() as i64;
-        if wanted > 0 {
-            out.add(claim::claim(spi, q, among, take, wanted, now)?);
-        }
-    }
-    Ok(())
-}
-
-fn in_order(mut candidates: Vec<Candidate>) -> Vec<i64> {
-    candidates.retain(|c| c.fate == Fate::Claimable);
-    candidates.sort_unstable_by_key(|c| (-c.priority, c.id));
-    candidates.into_iter().map(|c| c.id).collect()
+    settle::blame(spi, q, &failures, now)
 }

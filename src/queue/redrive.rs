@@ -36,6 +36,24 @@ fn message(c: &Corpse) -> Message {
     }
 }
 
+/// The dead letters that are wanted and that nobody holds, locked.
+fn letters(
+    spi: &Spi,
+    q: &Queue,
+    ids: Option<&[i64]>,
+    max: i64,
+    now: Micros,
+) -> Result<Vec<Corpse>> {
+    let mut locked = match ids {
+        Some(ids) => upkeep::idle(spi, q, ids, now)?,
+        None => upkeep::oldest(spi, q, max, now)?,
+    };
+    locked.sort_unstable();
+    locked.dedup();
+    locked.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+    upkeep::exhume(spi, q, &locked, now)
+}
+
 /// Sends dead letters back, with the rights of `caller`.
 pub fn redrive(
     spi: &Spi,
@@ -49,7 +67,7 @@ pub fn redrive(
     let mut targets: HashMap<String, Rc<Queue>> = HashMap::new();
     let mut done = Vec::new();
     let mut homeless = 0;
-    for c in upkeep::letters(spi, q, ids, max, now)? {
+    for c in letters(spi, q, ids, max, now)? {
         let target = match (&to, home(&c)) {
             (Some(to), _) => to.clone(),
             (None, Some(name)) => match targets.get(&name) {

@@ -217,13 +217,18 @@ pub fn forward(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64>
     Ok(m.id)
 }
 
-/// Whether `n` more messages fit, or could be made to.
-pub fn has_room(spi: &Spi, q: &Queue, n: i64) -> Result<bool> {
+/// Why `n` more messages do not fit, if they do not.
+pub fn no_room(spi: &Spi, q: &Queue, n: i64) -> Result<Option<Error>> {
     match q.options.max_length {
-        Some(limit) if q.options.overflow == Overflow::Reject => {
-            Ok(length::total(spi, q)? + n <= limit)
+        Some(limit)
+            if q.options.overflow == Overflow::Reject && length::total(spi, q)? + n > limit =>
+        {
+            Ok(Some(Error::Full {
+                queue: q.name.clone(),
+                limit,
+            }))
         }
-        _ => Ok(true),
+        _ => Ok(None),
     }
 }
 

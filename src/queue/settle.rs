@@ -14,31 +14,71 @@ use pg_broker_core::backoff;
 /// An id with its receipt, or with none.
 pub type HandOut = (i64, Option<i64>);
 
+/// Settles hand-outs with `act`, which leaves out rows that somebody else has locked. While a
+/// lease is running that can only be a peer of the same hand-out (or an operator), who is waited
+/// for; once it has ended, it may be another consumer, who is not.
+fn settled(
+    spi: &Spi,
+    q: &Queue,
+    list: &[HandOut],
+    now: Micros,
+    act: impl Fn(&[HandOut]) -> Result<Vec<i64>>,
+) -> Result<Vec<i64>> {
+    let mut done = act(list)?;
+    let missed: Vec<HandOut> = list
+        .iter()
+        .filter(|h| !done.contains(&h.0))
+        .copied()
+        .collect();
+    if !missed.is_empty() {
+        let current = settle::await_peers(spi, q, &HandOuts::new(&missed), now)?;
+        if !current.is_empty() {
+            done.extend(act(&current)?);
+        }
+    }
+    Ok(done)
+}
+
 fn removed(spi: &Spi, q: &Queue, n: usize) -> Result<()> {
     length::add(spi, q, -(n as i64))?;
     totals::count(q, Total::Acked, n);
     Ok(())
 }
 
-pub fn ack(spi: &Spi, q: &Queue, list: &[HandOut]) -> Result<Vec<i64>> {
-    let done = match list {
-        [(id, receipt)] => {
-            if settle::ack_one(spi, q, *id, *receipt)? {
-                vec![*id]
-            } else {
-                Vec::new()
-            }
-        }
-        _ => settle::ack(spi, q, &HandOuts::new(list))?,
-    };
+pub fn ack(spi: &Spi, q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<i64>> {
+    let done = settled(spi, q, list, now, |list| match list {
+        [(id, receipt)] => Ok(if settle::ack_one(spi, q, *id, *receipt)? {
+            vec![*id]
+        } else {
+            Vec::new()
+        }),
+        _ => settle::ack(spi, q, &HandOuts::new(list)),
+    })?;
     removed(spi, q, done.len())?;
     Ok(done)
 }
 
 pub fn archive(spi: &Spi, q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<i64>> {
-    let done = settle::archive(spi, q, &HandOuts::new(list), now)?;
+    let done = settled(spi, q, list, now, |list| {
+        settle::archive(spi, q, &HandOuts::new(list), now)
+    })?;
     removed(spi, q, done.len())?;
     Ok(done)
+}
+
+/// Locks hand-outs: their ids, with the failures counted so far.
+fn lock(spi: &Spi, q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<(i64, i32)>> {
+    let locked = std::cell::RefCell::new(Vec::new());
+    settled(spi, q, list, now, |list| {
+        let found = settle::lock(spi, q, &HandOuts::new(list))?;
+        let ids = found.iter().map(|f| f.0).collect();
+        locked.borrow_mut().extend(found);
+        Ok(ids)
+    })?;
+    let mut locked = locked.into_inner();
+    locked.sort_unstable();
+    locked.dedup();
+    Ok(locked)
 }
 
 /// When a message that has now failed so often is tried again.
@@ -62,7 +102,7 @@ pub fn nack(
     reason: Option<&str>,
     now: Micros,
 ) -> Result<Vec<i64>> {
-    let locked = settle::lock(spi, q, &HandOuts::new(list))?;
+    let locked = lock(spi, q, list, now)?;
     let is_last = |failures: i32| {
         q.options
             .max_failures
@@ -97,7 +137,9 @@ pub fn release(
     now: Micros,
 ) -> Result<Vec<i64>> {
     let due = delay.map(|d| time::add(now, &d)).filter(|&at| at > now);
-    settle::release(spi, q, &HandOuts::new(list), due)
+    settled(spi, q, list, now, |list| {
+        settle::release(spi, q, &HandOuts::new(list), due)
+    })
 }
 
 pub fn reject(
@@ -118,8 +160,16 @@ pub fn reject(
 }
 
 /// Gives the ids whose lease now ends at `due`.
-pub fn extend(spi: &Spi, q: &Queue, list: &[HandOut], due: Micros) -> Result<Vec<i64>> {
-    settle::extend(spi, q, &HandOuts::new(list), due)
+pub fn extend(
+    spi: &Spi,
+    q: &Queue,
+    list: &[HandOut],
+    due: Micros,
+    now: Micros,
+) -> Result<Vec<i64>> {
+    settled(spi, q, list, now, |list| {
+        settle::extend(spi, q, &HandOuts::new(list), due)
+    })
 }
 
 /// Removes messages whoever holds them.

@@ -27,8 +27,11 @@ pub fn count(spi: &Spi, q: &Queue, now: Micros) -> Result<Counts> {
         spi,
         q,
         Kind::Count,
-        &[Ty::Timestamptz],
-        &[Value::timestamptz(now)],
+        &[Ty::Timestamptz, Ty::Int4],
+        &[
+            Value::timestamptz(now),
+            Value::opt(q.options.max_failures, Value::int4),
+        ],
         || {
             let t = table(q);
             let limited = |what: &str, order: &str| {
@@ -38,6 +41,8 @@ pub fn count(spi: &Spi, q: &Queue, now: Micros) -> Result<Counts> {
                     EXACT + 1
                 )
             };
+            let may = "($2 IS NULL OR m.failures + (CASE WHEN m.receipt IS NOT NULL THEN 1 ELSE \
+                       0 END) < $2)";
             let alive = "(m.expires_at IS NULL OR m.expires_at > $1)";
             format!(
                 "SELECT {}, {}, w.delayed, w.leased FROM (SELECT pg_catalog.count(*) FILTER (WHERE \
@@ -48,7 +53,7 @@ pub fn count(spi: &Spi, q: &Queue, now: Micros) -> Result<Counts> {
                     &format!("m.due IS NULL AND {alive}"),
                     "m.priority DESC, m.id"
                 ),
-                limited(&format!("m.due <= $1 AND {alive}"), "m.due"),
+                limited(&format!("m.due <= $1 AND {alive} AND {may}"), "m.due"),
                 2 * EXACT + 1,
             )
         },

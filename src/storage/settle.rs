@@ -153,6 +153,36 @@ pub fn retry(
     .map(|_| ())
 }
 
+/// Of hand-outs that could not be settled, those whose lease is running: somebody has the row
+/// locked, and it can only be a peer of the same hand-out, or an operator. Waits for them, in the
+/// order of ids, and gives those that are current after that, locked.
+pub fn await_peers(
+    spi: &Spi,
+    q: &Queue,
+    h: &HandOuts,
+    now: Micros,
+) -> Result<Vec<(i64, Option<i64>)>> {
+    let rows = run(
+        spi,
+        q,
+        Kind::StillHeld,
+        &[Ty::Int8Array, Ty::Int8Array, Ty::Timestamptz],
+        &[h.ids, h.receipts, Value::timestamptz(now)],
+        || {
+            format!(
+                "SELECT m.id, m.receipt FROM ROWS FROM (pg_catalog.unnest($1), \
+                 pg_catalog.unnest($2)) AS l(id, receipt) JOIN {} m ON m.id = l.id AND \
+                 m.receipt = COALESCE(l.receipt, m.receipt) WHERE m.due > $3 ORDER BY m.id \
+                 FOR UPDATE OF m",
+                table(q)
+            )
+        },
+    )?;
+    Ok((0..rows.len())
+        .filter_map(|i| Some((rows.get(i, 0).as_int8()?, rows.get(i, 1).as_int8())))
+        .collect())
+}
+
 /// Gives messages back without blame.
 pub fn release(spi: &Spi, q: &Queue, h: &HandOuts, due: Option<Micros>) -> Result<Vec<i64>> {
     let rows = run(
@@ -225,15 +255,16 @@ pub fn purge(spi: &Spi, q: &Queue) -> Result<u64> {
 }
 
 /// Adds a failure to messages whose transaction rolled back.
-pub fn blame(spi: &Spi, q: &Queue, counts: &[(i64, i64)]) -> Result<()> {
+pub fn blame(spi: &Spi, q: &Queue, counts: &[(i64, i64)], now: Micros) -> Result<()> {
     run(
         spi,
         q,
         Kind::Blame,
-        &[Ty::Int8Array, Ty::Int8Array],
+        &[Ty::Int8Array, Ty::Int8Array, Ty::Timestamptz],
         &[
             array::int8s(&counts.iter().map(|c| c.0).collect::<Vec<_>>()),
             array::int8s(&counts.iter().map(|c| c.1).collect::<Vec<_>>()),
+            Value::timestamptz(now),
         ],
         || {
             let t = table(q);
@@ -242,7 +273,7 @@ pub fn blame(spi: &Spi, q: &Queue, counts: &[(i64, i64)]) -> Result<()> {
                  pg_catalog.unnest($2)) AS l(id, n) JOIN {t} m ON m.id = l.id \
                  FOR UPDATE OF m SKIP LOCKED) UPDATE {t} m SET \
                  failures=m.failures + c.n::pg_catalog.int4, last_error='transaction rolled back', \
-                 due=COALESCE(m.due, pg_catalog.clock_timestamp()) FROM c WHERE m.id = c.id"
+                 due=COALESCE(m.due, $3) FROM c WHERE m.id = c.id"
             )
         },
     )

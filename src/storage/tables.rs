@@ -107,9 +107,11 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                 format!("CREATE INDEX q_{n}_keys_until ON mq_internal.q_{n}_keys (until)"),
                 view_text(n, name).replacen("CREATE OR REPLACE", "CREATE", 1),
                 archive_view_text(n, name).replacen("CREATE OR REPLACE", "CREATE", 1),
-                trigger(name, "INSERT"),
-                trigger(name, "UPDATE"),
-                trigger(name, "DELETE"),
+                trigger(name, "INSERT", "view_insert"),
+                trigger(name, "UPDATE", "view_update"),
+                trigger(name, "DELETE", "view_delete"),
+                trigger(&archive_of(name), "INSERT", "archive_write"),
+                trigger(&archive_of(name), "UPDATE", "archive_write"),
                 format!(
                     "COMMENT ON VIEW mq.{} IS 'Queue of pg_broker: select to browse, insert to \
                      send; see mq.message for the columns'",
@@ -118,6 +120,10 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                 format!(
                     "COMMENT ON VIEW mq.{} IS 'Archive of a queue of pg_broker: messages settled \
                      with mq.archive'",
+                    quote_ident(&archive_of(name))
+                ),
+                format!(
+                    "COMMENT ON COLUMN mq.{}.archived_at IS 'When the message was archived.'",
                     quote_ident(&archive_of(name))
                 ),
             ],
@@ -129,6 +135,7 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                 "ALTER VIEW mq.{} OWNER TO {to}",
                 quote_ident(&view)
             ))?;
+            comment_columns(spi, &view)?;
             default_privileges(spi, &view, owner)?;
         }
         Ok(n)
@@ -139,13 +146,35 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
     Ok((n, view, archive))
 }
 
-fn trigger(view: &str, event: &str) -> String {
-    let lower = event.to_lowercase();
+fn trigger(view: &str, event: &str, function: &str) -> String {
     format!(
-        "CREATE TRIGGER mq_{lower} INSTEAD OF {event} ON mq.{} FOR EACH ROW \
-         EXECUTE FUNCTION mq_internal.view_{lower}()",
+        "CREATE TRIGGER mq_{} INSTEAD OF {event} ON mq.{} FOR EACH ROW \
+         EXECUTE FUNCTION mq_internal.{function}()",
+        event.to_lowercase(),
         quote_ident(view)
     )
+}
+
+/// The columns of a queue's views mean what those of mq.message mean.
+fn comment_columns(spi: &Spi, view: &str) -> Result<()> {
+    let rows = spi.query(
+        "SELECT a.attname::pg_catalog.text, pg_catalog.col_description(a.attrelid, a.attnum) \
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = \
+         'mq.message'::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped",
+        &[],
+        &[],
+    )?;
+    for i in 0..rows.len() {
+        if let (Some(column), Some(text)) = (rows.get(i, 0).as_text(), rows.get(i, 1).as_text()) {
+            spi.utility(&format!(
+                "COMMENT ON COLUMN mq.{}.{} IS {}",
+                quote_ident(view),
+                quote_ident(&column),
+                quote_literal(&text)
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn role_name(spi: &Spi, role: Oid) -> Result<String> {

@@ -1,27 +1,17 @@
-//! Statements behind dead-lettering, dropping the oldest, and retention.
+//! Statements behind dead-lettering, dropping the oldest, and retention. Rows are found without
+//! locking anything and then locked by their place, as in `claim`.
 
 use super::plans::{Kind, run};
-use super::settle::first_column;
 use super::table;
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::array;
-use crate::pg::spi::Spi;
+use crate::pg::spi::{Rows, Spi};
 use crate::pg::time::Micros;
+use crate::pg::tuple::{Pinned, RowLocks, Tid};
 use crate::pg::value::{Ty, Value};
 
-/// Which rows a burial may touch.
-#[derive(Clone, Copy)]
-pub enum Grave {
-    /// Those that this transaction has locked already, and has decided on.
-    Decided,
-    /// Those that are still past their failures or expired, and not leased.
-    IfOver,
-    /// Those that are not leased.
-    IfIdle,
-}
-
-/// A message about to be buried; payload as it lies in storage.
+/// A message about to leave for another queue; payload as it lies in storage.
 pub struct Corpse {
     pub id: i64,
     pub body: Value,
@@ -32,42 +22,57 @@ pub struct Corpse {
     pub failures: i32,
     pub last_error: Option<String>,
     pub expired: bool,
+    /// A lease of it ended unsettled: a failure that is not yet counted.
+    pub lease_ended: bool,
 }
 
-const IDLE: &str = "(m.receipt IS NULL OR m.due <= $2)";
+/// A row version and the id in it.
+pub type Place = (Tid, i64);
 
-/// Locks rows for burial and brings them; those that somebody else has locked are left out.
-pub fn exhume(spi: &Spi, q: &Queue, ids: &[i64], grave: Grave, now: Micros) -> Result<Vec<Corpse>> {
+/// Nobody holds it. `$1` is the time.
+const IDLE: &str = "(m.receipt IS NULL OR m.due <= $1)";
+
+fn places(rows: &Rows) -> Vec<Place> {
+    (0..rows.len())
+        .filter_map(|i| Some((rows.get(i, 0).as_tid()?, rows.get(i, 1).as_int8()?)))
+        .collect()
+}
+
+/// Locks, of the rows that `find` names under a snapshot that is held meanwhile, up to `limit`.
+/// Gives their ids.
+fn lock(q: &Queue, limit: usize, find: impl FnOnce() -> Result<Vec<Place>>) -> Result<Vec<i64>> {
+    let _pinned = Pinned::now();
+    let found = find()?;
+    Ok(lock_places(q, found.into_iter()).take(limit).collect())
+}
+
+/// Locks rows as they are asked for. A snapshot that keeps them in place must be held.
+pub fn lock_places(q: &Queue, places: impl Iterator<Item = Place>) -> impl Iterator<Item = i64> {
+    let locks = RowLocks::of(q.storage);
+    places.filter(move |p| locks.try_lock(p.0)).map(|p| p.1)
+}
+
+/// Brings rows that this transaction has locked, in the order of their ids.
+pub fn exhume(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<Vec<Corpse>> {
     let rows = run(
         spi,
         q,
-        Kind::LockForBurial,
-        &[Ty::Int8Array, Ty::Timestamptz, Ty::Int4, Ty::Int4],
-        &[
-            array::int8s(ids),
-            Value::timestamptz(now),
-            Value::opt(q.options.max_failures, Value::int4),
-            Value::int4(match grave {
-                Grave::Decided => 0,
-                Grave::IfOver => 1,
-                Grave::IfIdle => 2,
-            }),
-        ],
+        Kind::Exhume,
+        &[Ty::Timestamptz, Ty::Int8Array],
+        &[Value::timestamptz(now), array::int8s(ids)],
         || {
-            let ended = super::ended_lease("m", "$2");
+            let ended = super::ended_lease("m", "$1");
             format!(
                 "SELECT m.id, m.body, m.data, m.headers, m.priority, m.group_key, \
                  m.failures + {ended}, CASE WHEN {ended} = 1 THEN '{}' ELSE m.last_error END, \
-                 COALESCE(m.expires_at <= $2, false) FROM pg_catalog.unnest($1) AS l(id) JOIN {} m \
-                 ON m.id = l.id WHERE $4 = 0 OR ($4 = 2 AND {IDLE}) OR ({IDLE} AND \
-                 (m.expires_at <= $2 OR (m.failures + {ended} >= $3 AND (m.due IS NULL OR \
-                 m.due <= $2)))) FOR UPDATE OF m SKIP LOCKED",
+                 COALESCE(m.expires_at <= $1, false), {ended} = 1 FROM \
+                 pg_catalog.unnest($2) AS l(id) JOIN {} m ON m.id = l.id",
                 super::LEASE_ENDED,
                 table(q)
             )
         },
     )?;
-    Ok((0..rows.len())
+    let mut found: Vec<Corpse> = (0..rows.len())
         .filter_map(|i| {
             let at = |col| rows.get(i, col);
             Some(Corpse {
@@ -80,9 +85,12 @@ pub fn exhume(spi: &Spi, q: &Queue, ids: &[i64], grave: Grave, now: Micros) -> R
                 failures: at(6).as_int4()?,
                 last_error: at(7).as_text(),
                 expired: at(8).as_bool()?,
+                lease_ended: at(9).as_bool()?,
             })
         })
-        .collect())
+        .collect();
+    found.sort_by_key(|c| c.id);
+    Ok(found)
 }
 
 /// Removes rows that this transaction has locked.
@@ -133,50 +141,86 @@ pub fn postpone(
     .map(|_| ())
 }
 
-/// Rows that must be buried, at most so many: expired, or due and past their failures.
+/// Locks rows that must be buried, at most so many of each kind: expired, or due and past their
+/// failures.
 pub fn overdue(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<Vec<i64>> {
-    let rows = run(
-        spi,
-        q,
-        Kind::Overdue,
-        &[Ty::Timestamptz, Ty::Int4, Ty::Int8],
-        &[
-            Value::timestamptz(now),
-            Value::opt(q.options.max_failures, Value::int4),
-            Value::int8(limit),
-        ],
-        || {
-            let t = table(q);
-            let ended = super::ended_lease("m", "$1");
-            format!(
-                "(SELECT m.id FROM {t} m WHERE m.due <= $1 AND m.failures + {ended} >= $2 \
-                 ORDER BY m.due LIMIT $3) UNION ALL (SELECT m.id FROM {t} m WHERE m.expires_at \
-                 <= $1 AND (m.receipt IS NULL OR m.due <= $1) ORDER BY m.expires_at LIMIT $3)"
-            )
-        },
-    )?;
-    let mut ids = first_column(&rows);
+    let mut ids = lock(q, usize::MAX, || {
+        let rows = run(
+            spi,
+            q,
+            Kind::Overdue,
+            &[Ty::Timestamptz, Ty::Int4, Ty::Int8],
+            &[
+                Value::timestamptz(now),
+                Value::opt(q.options.max_failures, Value::int4),
+                Value::int8(limit),
+            ],
+            || {
+                let t = table(q);
+                let ended = super::ended_lease("m", "$1");
+                format!(
+                    "(SELECT m.ctid, m.id FROM {t} m WHERE m.due <= $1 AND m.failures + {ended} \
+                     >= $2 ORDER BY m.due LIMIT $3) UNION ALL (SELECT m.ctid, m.id FROM {t} m \
+                     WHERE m.expires_at <= $1 AND {IDLE} ORDER BY m.expires_at LIMIT $3)"
+                )
+            },
+        )?;
+        Ok(places(&rows))
+    })?;
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
 }
 
-/// The oldest messages that nobody holds, locked.
+/// Locks the oldest messages that nobody holds, at most so many.
 pub fn oldest(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<Vec<i64>> {
-    let rows = run(
-        spi,
-        q,
-        Kind::Oldest,
-        &[Ty::Int8, Ty::Timestamptz],
-        &[Value::int8(limit), Value::timestamptz(now)],
-        || {
-            format!(
-                "SELECT m.id FROM {} m WHERE {IDLE} ORDER BY m.id LIMIT $1 FOR UPDATE SKIP LOCKED",
-                table(q)
-            )
-        },
-    )?;
-    Ok(first_column(&rows))
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut window = limit.saturating_add(8);
+    loop {
+        let mut found = 0;
+        let ids = lock(q, wanted, || {
+            let rows = run(
+                spi,
+                q,
+                Kind::Oldest,
+                &[Ty::Timestamptz, Ty::Int8],
+                &[Value::timestamptz(now), Value::int8(window)],
+                || {
+                    format!(
+                        "SELECT m.ctid, m.id FROM {} m WHERE {IDLE} ORDER BY m.id LIMIT $2",
+                        table(q)
+                    )
+                },
+            )?;
+            found = rows.len() as i64;
+            Ok(places(&rows))
+        })?;
+        if ids.len() == wanted || found < window {
+            return Ok(ids);
+        }
+        window = window.saturating_mul(8);
+    }
+}
+
+/// Locks those of `ids` that nobody holds.
+pub fn idle(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<Vec<i64>> {
+    lock(q, usize::MAX, || {
+        let rows = run(
+            spi,
+            q,
+            Kind::Idle,
+            &[Ty::Timestamptz, Ty::Int8Array],
+            &[Value::timestamptz(now), array::int8s(ids)],
+            || {
+                format!(
+                    "SELECT m.ctid, m.id FROM pg_catalog.unnest($2) AS l(id) JOIN {} m ON \
+                     m.id = l.id WHERE {IDLE}",
+                    table(q)
+                )
+            },
+        )?;
+        Ok(places(&rows))
+    })
 }
 
 /// Makes ready rows that a lowered limit of failures has caught due, so that they are found.
@@ -198,41 +242,6 @@ pub fn mark_failed_out(spi: &Spi, q: &Queue, now: Micros) -> Result<()> {
         },
     )
     .map(|_| ())
-}
-
-/// Dead letters to send back: ids of messages that nobody holds, with the headers that tell where
-/// they came from; locked.
-pub fn letters(
-    spi: &Spi,
-    q: &Queue,
-    ids: Option<&[i64]>,
-    max: i64,
-    now: Micros,
-) -> Result<Vec<Corpse>> {
-    let wanted: Vec<i64> = match ids {
-        Some(ids) => ids.to_vec(),
-        None => {
-            let rows = run(
-                spi,
-                q,
-                Kind::LockLetters,
-                &[Ty::Int8, Ty::Timestamptz],
-                &[Value::int8(max), Value::timestamptz(now)],
-                || {
-                    format!(
-                        "SELECT m.id FROM {} m WHERE {IDLE} ORDER BY m.id LIMIT $1 \
-                         FOR UPDATE SKIP LOCKED",
-                        table(q)
-                    )
-                },
-            )?;
-            first_column(&rows)
-        }
-    };
-    let mut found = exhume(spi, q, &wanted, Grave::IfIdle, now)?;
-    found.sort_by_key(|c| c.id);
-    found.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-    Ok(found)
 }
 
 /// Removes archived messages that are older than the queue keeps them, at most so many.
