@@ -20,11 +20,14 @@ unset PGDATABASE PGOPTIONS PGSERVICE PGUSER PGHOST PGPORT
 
 start_server() {
     make_run
-    mkdir -p "$results"
+    mkdir -p "$results" "$STORE/lock"
+    # One run at a time; the server must not inherit the lock.
+    exec 8>"$STORE/lock/$server_name-tests"
+    flock 8
     "$ROOT/scripts/server" "$server_name" "$pg" remove
     trap '"$ROOT/scripts/server" "$server_name" "$pg" remove' EXIT
     "$ROOT/scripts/server" "$server_name" "$pg" start fsync=off synchronous_commit=off \
-        full_page_writes=off max_wal_size=4GB
+        full_page_writes=off max_wal_size=4GB 8>&-
     port=$("$ROOT/scripts/server" "$server_name" "$pg" port)
     sql postgres -c 'CREATE DATABASE pristine'
     sql pristine -c 'CREATE EXTENSION pg_broker'
