@@ -13,7 +13,7 @@ SELECT mq.create_queue('full', visibility => '45 s', max_failures => 3, dead_let
   backoff => ARRAY['1 s', '1 month', '3 h']::interval[], ttl => '30 days', dedup_window => '2 h',
   max_length => 1000, overflow => 'drop_oldest', max_bytes => 12345, archive_retention => '1 year',
   notify => true);
-SELECT mq.create_queue('unlogged', durable => false, dedup_window => 'infinity');
+SELECT mq.create_queue('unlogged', durable => false, dedup_window => '1000 years');
 SELECT mq.create_queue('paused', max_length => 5);
 SELECT mq.send('paused', '"waits"');
 SELECT mq.pause('paused');

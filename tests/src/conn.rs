@@ -130,8 +130,18 @@ impl Conn {
         }
     }
 
+    /// Runs statements. What stands before a `BEGIN` is committed first, as it reads: the server
+    /// itself would make statements sent together one transaction.
     pub async fn run(&self, sql: &str) {
-        self.rows(sql).await;
+        match sql.split_once("; BEGIN") {
+            Some((before, rest)) if rest.is_empty() || rest.starts_with(';') => {
+                self.rows(before).await;
+                self.rows(&format!("BEGIN{rest}")).await;
+            }
+            _ => {
+                self.rows(sql).await;
+            }
+        }
     }
 
     /// The first cell of the first row: `NULL` for null, `-` without a row.

@@ -201,8 +201,9 @@ async fn as_non_superuser(cx: Cx) {
     // The owner of everything in a database is not a superuser: dumps and restores as itself.
     let goal = Server::start("dump-plain-target", "").await;
     let there = goal.connect("postgres").await;
+    there.run("CREATE ROLE tenant LOGIN").await;
     there
-        .run("CREATE ROLE tenant LOGIN; CREATE DATABASE theirs OWNER tenant TEMPLATE template0")
+        .run("CREATE DATABASE theirs OWNER tenant TEMPLATE template0")
         .await;
     there
         .run("CREATE DATABASE again OWNER tenant TEMPLATE template0")

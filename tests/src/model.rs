@@ -269,7 +269,9 @@ impl Model {
 
     /// A hand-out; returns attempts and failures as they must now be.
     pub fn handed(&mut self, s: usize, id: i64, receipt: i64, popped: bool) -> (i64, Option<i64>) {
-        self.receipts.push((id, receipt));
+        if !popped {
+            self.receipts.push((id, receipt));
+        }
         let mut now = (0, None);
         self.change(s, id, |m| {
             if m.place == Place::Ended {
@@ -277,7 +279,7 @@ impl Model {
                 m.error_known = false;
             }
             m.attempts += 1;
-            m.receipt = Some(receipt);
+            m.receipt = (!popped).then_some(receipt);
             m.place = if popped { Place::Gone } else { Place::Leased };
             now = (m.attempts, m.failures);
         });

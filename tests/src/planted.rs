@@ -181,8 +181,8 @@ async fn planted_in_a_schema(cx: Cx) {
         .await;
     victim.run("SELECT mq.create_queue('q', max_failures => 2, backoff => ARRAY['1 s']::pg_catalog.interval[], notify => true)").await;
     whole_life(&victim, "q").await;
+    victim.run("SELECT mq.redrive('q_dead')").await;
     victim.run("SELECT mq.rename_queue('q', 'p')").await;
-    victim.run("SELECT mq.redrive('p_dead')").await;
     victim
         .run("ALTER VIEW mq.p RENAME TO r; SELECT mq.drop_queue('r', cascade => true)")
         .await;
@@ -226,9 +226,9 @@ async fn planted_in_pg_temp(cx: Cx) {
     c.run("SELECT mq.create_queue('q', max_failures => 2)")
         .await;
     whole_life(&c, "q").await;
-    c.run("SELECT mq.rename_queue('q', 'p'); SELECT mq.redrive('p_dead')")
+    c.run("SELECT mq.redrive('q_dead'); SELECT mq.rename_queue('q', 'p')")
         .await;
-    c.run("SELECT mq.drop_queue('p'), mq.drop_queue('p_dead')")
+    c.run("SELECT mq.drop_queue('p'), mq.drop_queue('q_dead')")
         .await;
 }
 
