@@ -8,7 +8,7 @@ pub const HELP: &str = "\
 usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broker_bench -- …
 
   --pg 18|15         version of the server (default: $PG, or 18)
-  --seconds N        measured seconds of each round (3)
+  --seconds N        measured seconds of each round (2.5)
   --rounds N         rounds of each workload, sides taking turns (3)
   --minutes N        minutes under the open snapshot (3)
   --minute SECONDS   how long such a minute is (60)
@@ -56,7 +56,7 @@ impl Default for Args {
                 .ok()
                 .filter(|v| !v.is_empty())
                 .unwrap_or_else(|| "18".into()),
-            seconds: 3.0,
+            seconds: 2.5,
             warm: 0.5,
             rounds: 3,
             minutes: 3,

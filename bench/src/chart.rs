@@ -58,13 +58,18 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
         .unwrap_or_default();
     let heading = format!("{title}: times better than the other side (1 × is as good)");
     page.text(24.0, top, 13.5, INK, "start", &heading);
-    let mut x = WIDTH - RIGHT;
-    for other in others.iter().rev() {
-        let label = format!("than {}", other.title);
-        page.text(x, top, 11.5, INK, "end", &label);
-        x -= 6.6 * label.len() as f64 + 16.0;
+    let slot = 150.0;
+    for (number, other) in others.iter().enumerate() {
+        let x = WIDTH - RIGHT - slot * (others.len() - number) as f64;
         page.rect(x, top - 9.5, 11.0, 11.0, colour(other.name));
-        x -= 14.0;
+        page.text(
+            x + 16.0,
+            top,
+            11.5,
+            INK,
+            "start",
+            &format!("than {}", other.title),
+        );
     }
 
     let all: Vec<f64> = report
@@ -77,7 +82,8 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
         })
         .filter(|ratio| *ratio > 0.0)
         .collect();
-    let low = all.iter().copied().fold(0.75, f64::min).log2().floor();
+    // Room to the left of the shortest bar for its figure.
+    let low = (all.iter().copied().fold(0.75, f64::min).log2() - 0.5).floor();
     let high = all.iter().copied().fold(2.0, f64::max).log2().ceil();
     let at = |ratio: f64| LEFT + (ratio.log2() - low) / (high - low) * (WIDTH - RIGHT - LEFT);
 

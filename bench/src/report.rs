@@ -120,7 +120,7 @@ impl Report {
             .max()
             .unwrap_or(0);
         for (name, value) in &self.conditions {
-            text.push_str(&format!("{name:<width$}  {value}\n"));
+            text.push_str(&format!("{name:<width$}  {}\n", folded(value, width + 2)));
         }
         text.push_str(&format!("{:<width$}  {}\n\n", "command", self.command));
 
@@ -277,6 +277,22 @@ impl Report {
             })
             .collect()
     }
+}
+
+/// A long text in lines of some hundred characters, all but the first indented.
+fn folded(text: &str, indent: usize) -> String {
+    let (mut lines, mut length) = (String::new(), 0);
+    for word in text.split(' ') {
+        if length > 0 && length + word.len() > 98 - indent {
+            lines.push_str(&format!("\n{}", " ".repeat(indent)));
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+        }
+        lines.push_str(word);
+        length += word.len() + 1;
+    }
+    lines
 }
 
 fn whole(value: Option<f64>) -> String {
