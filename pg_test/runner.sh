@@ -111,14 +111,14 @@ run_all() {
             echo "ok   $name ($(since "$began"))"
             passed=$((passed + 1))
         else
-            echo "FAIL $name ($(since "$began"), output: ${results#"$ROOT"/}/$name.out)"
+            echo "FAIL $name ($(since "$began"), output: .run/${results#"$RUN"/}/$name.out)"
             failed=$((failed + 1))
         fi
         clean_up_after "$name" || { echo "FAIL $name: leaves something behind" && failed=$((failed + 1)); }
     done
     if grep -aqE 'terminated by signal|PANIC:|TRAP:' <("$ROOT/scripts/as-server" cat "$RUN/$server_name/log"); then
         "$ROOT/scripts/as-server" cat "$RUN/$server_name/log" >"$results/server.log"
-        echo "FAIL a server process crashed: ${results#"$ROOT"/}/server.log"
+        echo "FAIL a server process crashed: .run/${results#"$RUN"/}/server.log"
         failed=$((failed + 1))
     fi
     echo "SUITE $KIND pg$pg: $passed passed, $failed failed, 0 skipped"
