@@ -8,6 +8,16 @@ use crate::tests;
 
 tests![pg_upgrade_from_15];
 
+/// Debian's 15.20 marks the columns of every table with an attribute option of its own, which
+/// pg_upgrade of 18.6 carries over and its server refuses, whatever the table. Not ours: taken out.
+async fn unmark(c: &Conn) {
+    c.run(
+        "UPDATE pg_attribute SET attoptions = (SELECT array_agg(o) FROM unnest(attoptions) o \
+         WHERE o NOT LIKE 'pg_attver=%') WHERE attoptions::text LIKE '%pg_attver=%'",
+    )
+    .await;
+}
+
 async fn pg_upgrade_from_15(_: Cx) {
     if world().version < 18 {
         return;
@@ -24,6 +34,9 @@ async fn pg_upgrade_from_15(_: Cx) {
     c.run("CREATE EXTENSION pg_broker").await;
     old.psql("kept", "postgres", &fill_script());
     let before = content(&c, true).await;
+    for db in ["kept", "postgres", "template1"] {
+        unmark(&old.connect(db).await).await;
+    }
     drop((admin, c));
     old.down();
     let mut upgrade = as_server(programs(18).join("pg_upgrade"));
