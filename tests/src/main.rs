@@ -5,6 +5,7 @@
 
 mod conn;
 mod contract;
+mod crash;
 mod ddl;
 mod dedup;
 mod drivers;
@@ -42,6 +43,7 @@ fn all() -> Vec<harness::Test> {
         upgrade::tests(),
         standby::tests(),
         memory::tests(),
+        crash::tests(),
         fence::tests(),
         property::tests(),
         plans::tests(),
