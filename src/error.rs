@@ -2,7 +2,7 @@
 //!
 //! A message names the queue and the argument; a hint names the call that helps.
 
-use pg_broker_core::names::{quote_ident, quote_literal};
+use pg_broker_core::names::{quote_ident, quote_literal, refuse};
 use thiserror::Error;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -38,7 +38,7 @@ pub enum Error {
     BadName { name: String, why: &'static str },
     #[error("argument \"{argument}\" must not be null")]
     NullQueue { argument: &'static str },
-    #[error("queue \"{queue}\": argument \"{argument}\" {why}")]
+    #[error("{}argument \"{argument}\" {why}", of(queue))]
     Argument {
         queue: String,
         argument: &'static str,
@@ -165,6 +165,9 @@ impl Error {
 
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::NoSuchQueue(q) if refuse(q).is_some() => {
+                Some("mq.queues lists the queues that you can see.".into())
+            }
             Error::NoSuchQueue(q) => Some(format!(
                 "Create it with SELECT mq.create_queue({}).",
                 quote_literal(q)
@@ -179,8 +182,9 @@ impl Error {
                 quote_literal(q)
             )),
             Error::NameTaken(_) => Some(
-                "A queue also takes the name of its archive, <queue>_archive, and of the \
-                 dead-letter queue made with it, <queue>_dead."
+                "A queue also takes the name of its archive, <queue>_archive, and, with \
+                 max_failures and no dead_letter, of its dead-letter queue, <queue>_dead. Choose \
+                 another name, or name an existing queue in dead_letter."
                     .into(),
             ),
             Error::BadName { .. } => Some(
@@ -251,6 +255,15 @@ impl Error {
             )),
             _ => None,
         }
+    }
+}
+
+/// The beginning of a message about a queue, if there is one.
+fn of(queue: &str) -> String {
+    if queue.is_empty() {
+        String::new()
+    } else {
+        format!("queue \"{queue}\": ")
     }
 }
 

@@ -6,7 +6,7 @@ use crate::pg::entry::Call;
 use crate::pg::time::Interval;
 use crate::pg::value::{Ty, Value};
 use crate::queue::send::not_negative;
-use crate::queue::settle::HandOut;
+use crate::storage::settle::HandOut;
 
 /// The queue's name, argument 0 by convention.
 pub fn queue_name(call: &Call) -> Result<String> {

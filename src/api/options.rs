@@ -52,10 +52,12 @@ fn dead_letter(queue: &str, value: Value) -> Result<Option<Oid>> {
         return Ok(None);
     };
     if name == queue {
-        return Err(Error::Cycle {
-            queue: queue.into(),
-            target: name,
-        });
+        return Err(Error::argument_hint(
+            queue,
+            "dead_letter",
+            "cannot be the queue itself",
+            "Name another queue.",
+        ));
     }
     let target = catalog::open(&name, Lock::Read, Right::Has(Privilege::Insert))?;
     Ok(Some(target.view))

@@ -43,18 +43,14 @@ fn reserve(name: &str, also: &[String]) -> Result<()> {
     locks.dedup();
     locks.into_iter().for_each(rel::lock_name);
     match wanted.into_iter().find(|n| rel::public(n).is_some()) {
-        Some(taken) => Err(taken_error(taken)),
+        Some(taken) if taken == name && is_queue(&taken) => Err(Error::QueueExists(taken)),
+        Some(taken) => Err(Error::NameTaken(taken)),
         None => Ok(()),
     }
 }
 
-fn taken_error(name: String) -> Error {
-    let is_queue = rel::public(&name).is_some_and(|v| matches!(catalog::behind(v), Ok(Some(_))));
-    if is_queue {
-        Error::QueueExists(name)
-    } else {
-        Error::NameTaken(name)
-    }
+fn is_queue(name: &str) -> bool {
+    rel::public(name).is_some_and(|view| matches!(catalog::behind(view), Ok(Some(_))))
 }
 
 /// FNV-1a: the same on every server.
@@ -196,7 +192,10 @@ fn rename_queue(call: &Call) -> Result<Value> {
     let q = catalog::open(&name, Lock::Exclusive, Right::Owner)?;
     check_name(&new)?;
     if new != name {
-        reserve(&new, &[])?;
+        reserve(&new, &[]).map_err(|e| match e {
+            Error::QueueExists(taken) => Error::NameTaken(taken),
+            other => other,
+        })?;
         tables::rename(&name, &new)?;
         tables::follow_rename(q.n, &new, q.archive_view)?;
     }

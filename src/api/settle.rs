@@ -10,8 +10,9 @@ use crate::pg::spi::{self, Spi};
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::send::positive;
-use crate::queue::settle::{self, HandOut};
+use crate::queue::settle;
 use crate::sql_function;
+use crate::storage::settle::HandOut;
 use std::rc::Rc;
 
 sql_function!(mq_ack, pg_finfo_mq_ack, ack);
@@ -142,7 +143,7 @@ fn extend(call: &Call) -> Result<Value> {
     let end = std::cell::Cell::new(0);
     let ours = one(call, &q, &|spi, q, list, now| {
         end.set(time::add(now, &visibility));
-        settle::extend(spi, q, list, end.get(), now)
+        settle::extend(spi, q, list, end.get())
     })?;
     Ok(if ours {
         Value::timestamptz(end.get())
@@ -155,7 +156,7 @@ fn extend_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.extend_batch()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
     batch(call, &q, &|spi, q, list, now| {
-        settle::extend(spi, q, list, time::add(now, &visibility), now)
+        settle::extend(spi, q, list, time::add(now, &visibility))
     })
 }
 

@@ -98,6 +98,12 @@ fn insert(call: &Call) -> Result<Value> {
     let now = time::now();
     let headers = new("headers");
     check(&q, body, data, headers)?;
+    if new("visible_at")
+        .as_timestamptz()
+        .is_some_and(|t| !time::is_finite(t))
+    {
+        return Err(Error::argument(&q.name, "visible_at", "must be finite"));
+    }
     let wish = Wish {
         deliver_at: new("visible_at").as_timestamptz(),
         priority: new("priority").as_int2().map(i32::from),
@@ -179,7 +185,16 @@ fn update(call: &Call) -> Result<Value> {
         expires_at: new("expires_at"),
     };
     match spi::connect(|spi| lookup::repair(spi, &q, id, &repair, time::now()))? {
-        Repaired::Done => Ok(trigger.returning(Row::New, &[(at("id"), Value::int8(id))])),
+        Repaired::Done => {
+            let now = time::now();
+            let is_past = |name| new(name).as_timestamptz().is_some_and(|t| t <= now);
+            let state = match (is_past("expires_at"), is_past("visible_at")) {
+                (true, _) => "expired",
+                (false, false) => "delayed",
+                (false, true) => "ready",
+            };
+            Ok(trigger.returning(Row::New, &[(at("state"), Value::text(state))]))
+        }
         Repaired::Leased => Err(Error::Leased {
             queue: q.name.clone(),
             id,

@@ -33,7 +33,7 @@ fn is_ready(name: &str) -> Result<bool> {
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {
     match call.arg(1).as_interval() {
-        None => Ok(None),
+        None => Err(Error::null(queue, "timeout")),
         Some(i) if i.is_infinite() && i.span() > 0 => Ok(None),
         Some(i) => Ok(Some(time::add(
             time::now(),
@@ -75,15 +75,13 @@ fn wait_one(call: &Call) -> Result<Value> {
 }
 
 fn wait_any(call: &Call) -> Result<Value> {
-    let missing = || Error::NullQueue { argument: "queues" };
+    let refuse = |why: &str| Error::argument("", "queues", why);
     let names: Vec<String> = args::list("", "queues", call.arg(0), Ty::Text)?
-        .ok_or_else(missing)?
+        .ok_or_else(|| refuse("must not be null"))?
         .into_iter()
-        .map(|v| v.as_text().ok_or_else(missing))
+        .map(|v| v.as_text().ok_or_else(|| refuse("must not hold a null")))
         .collect::<Result<_>>()?;
-    let first = names
-        .first()
-        .ok_or_else(|| Error::argument("", "queues", "must not be empty"))?;
+    let first = names.first().ok_or_else(|| refuse("must not be empty"))?;
     let deadline = deadline(call, first)?;
     wait_for(call, "wait_any", &names, deadline)
 }

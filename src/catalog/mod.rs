@@ -18,6 +18,7 @@ use crate::pg::value::{Oid, Ty, Value};
 use crate::pg::xact;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// A queue: its relations and options.
@@ -31,10 +32,14 @@ pub struct Queue {
     pub sequence: Oid,
     pub unlogged: bool,
     pub options: Options,
+    /// Statements kept for this queue.
+    pub plans: spi::Plans,
 }
 
 thread_local! {
-    static KNOWN: RefCell<HashMap<u32, Rc<Queue>>> = RefCell::new(HashMap::new());
+    // Never dropped: at the end of the process there is nothing left to give plans back to.
+    static KNOWN: RefCell<ManuallyDrop<HashMap<u32, Rc<Queue>>>> =
+        RefCell::new(ManuallyDrop::new(HashMap::new()));
     static CHANGED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static ALL_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
@@ -128,6 +133,7 @@ fn load(view: Oid) -> Result<Option<Queue>> {
         sequence,
         unlogged,
         options,
+        plans: spi::Plans::default(),
     }))
 }
 

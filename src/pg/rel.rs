@@ -16,6 +16,8 @@ pub enum Lock {
     Write,
     /// One change of options at a time, beside readers and writers.
     Alter,
+    /// Against writers.
+    Freeze,
     /// Alone.
     Exclusive,
 }
@@ -25,7 +27,8 @@ impl Lock {
         (match self {
             Lock::Read => pg_sys::AccessShareLock,
             Lock::Write => pg_sys::RowExclusiveLock,
-            Lock::Alter => pg_sys::ShareRowExclusiveLock,
+            Lock::Alter => pg_sys::ShareUpdateExclusiveLock,
+            Lock::Freeze => pg_sys::ShareRowExclusiveLock,
             Lock::Exclusive => pg_sys::AccessExclusiveLock,
         }) as i32
     }
@@ -89,7 +92,11 @@ pub fn lock_public(name: &str, lock: Lock) -> Option<Oid> {
     loop {
         let oid = public(name)?;
         // SAFETY: locks by OID; released below when the name has moved on meanwhile.
-        unsafe { pg_sys::LockRelationOid(oid, lock.mode()) };
+        unsafe {
+            pg_sys::LockRelationOid(oid, lock.mode());
+            // A lock held already tells nothing of what has changed since.
+            pg_sys::AcceptInvalidationMessages();
+        }
         if public(name) == Some(oid) {
             return Some(oid);
         }

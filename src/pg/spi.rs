@@ -4,8 +4,8 @@
 //! - A statement is parsed and planned with the machinery's rights (it names tables in a schema
 //!   that nobody else may enter) and executed with the queue owner's: the owner's own triggers
 //!   never run with more.
-//! - Operators and functions in our statements are schema-qualified by `qualify`, so that nothing
-//!   on a caller's search_path is ever called.
+//! - While connected, the search_path is pg_catalog alone: nothing that anybody planted elsewhere
+//!   is ever called, and plans need no second look when callers' paths differ.
 //! - Plans are generic, and made with sequential, bitmap, sort-free and hash paths out of the way,
 //!   so that statistics cannot flip them.
 //! - No statement of ours assigns a transaction id unless it writes a row.
@@ -14,6 +14,8 @@ use super::role::ActingAs;
 use super::value::{Oid, Ty, Value};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CString;
 
 /// A prepared, kept statement of this session.
@@ -27,6 +29,45 @@ impl Plan {
         unsafe {
             pg_sys::SPI_freeplan(self.0);
         }
+    }
+}
+
+/// How a statement reaches its rows; everything else is out of the planner's question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    Index,
+    Place,
+}
+
+/// Kept plans that are given back together. Whoever runs one of them holds what this belongs to,
+/// so that none is given back while it runs.
+#[derive(Default)]
+pub struct Plans(RefCell<HashMap<u8, Plan>>);
+
+impl Plans {
+    /// The plan of that number, prepared when asked for the first time.
+    pub fn get_or_prepare(
+        &self,
+        spi: &Spi,
+        number: u8,
+        types: &[Ty],
+        sql: impl FnOnce() -> String,
+    ) -> Result<Plan> {
+        if let Some(plan) = self.0.borrow().get(&number) {
+            return Ok(*plan);
+        }
+        let plan = spi.prepare(&sql(), types)?;
+        self.0.borrow_mut().insert(number, plan);
+        Ok(plan)
+    }
+}
+
+impl Drop for Plans {
+    fn drop(&mut self) {
+        self.0
+            .borrow_mut()
+            .drain()
+            .for_each(|(_, plan)| plan.forget());
     }
 }
 
@@ -79,10 +120,12 @@ struct Present {
     mergejoin: bool,
     sort: bool,
     tidscan: bool,
+    indexscan: bool,
+    indexonlyscan: bool,
 }
 
 impl Present {
-    fn enter() -> Self {
+    fn enter(path: Path) -> Self {
         // SAFETY: plain variables of this backend. The transaction snapshot of a REPEATABLE READ
         // caller is taken before the level is touched, so it stays the caller's.
         unsafe {
@@ -94,6 +137,8 @@ impl Present {
                 mergejoin: pg_sys::enable_mergejoin,
                 sort: pg_sys::enable_sort,
                 tidscan: pg_sys::enable_tidscan,
+                indexscan: pg_sys::enable_indexscan,
+                indexonlyscan: pg_sys::enable_indexonlyscan,
             };
             if old.isolation >= pg_sys::XACT_REPEATABLE_READ as i32 {
                 pg_sys::GetTransactionSnapshot();
@@ -105,6 +150,8 @@ impl Present {
             pg_sys::enable_mergejoin = false;
             pg_sys::enable_sort = false;
             pg_sys::enable_tidscan = true;
+            pg_sys::enable_indexscan = path == Path::Index;
+            pg_sys::enable_indexonlyscan = path == Path::Index;
             old
         }
     }
@@ -121,39 +168,66 @@ impl Drop for Present {
             pg_sys::enable_mergejoin = self.mergejoin;
             pg_sys::enable_sort = self.sort;
             pg_sys::enable_tidscan = self.tidscan;
+            pg_sys::enable_indexscan = self.indexscan;
+            pg_sys::enable_indexonlyscan = self.indexonlyscan;
         }
     }
-}
-
-/// Writes every operator that stands between spaces with its schema, so that the text means the
-/// same under any search_path. (`SET` clauses are written without spaces around their `=`.)
-fn qualify(sql: &str) -> String {
-    const OPERATORS: [&str; 9] = ["=", "<>", "<=", ">=", "<", ">", "+", "-", "||"];
-    let mut out = String::with_capacity(sql.len() + 128);
-    for (i, word) in sql.split(' ').enumerate() {
-        if i > 0 {
-            out.push(' ');
-        }
-        if OPERATORS.contains(&word) {
-            out.push_str("OPERATOR(pg_catalog.");
-            out.push_str(word);
-            out.push(')');
-        } else {
-            out.push_str(word);
-        }
-    }
-    out
 }
 
 fn c_string(sql: String) -> Result<CString> {
     CString::new(sql).map_err(|_| Error::Internal("a statement holds a zero byte".into()))
 }
 
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The search_path of our own, from the outermost connection to its end.
+struct OwnPath {
+    level: Option<i32>,
+}
+
+impl OwnPath {
+    fn enter() -> Self {
+        let outermost = DEPTH.with(|d| d.replace(d.get() + 1)) == 0;
+        // SAFETY: a setting that lasts until the nest level ends: below, or by the abort of the
+        // (sub)transaction after an error.
+        let level = outermost.then(|| unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            level
+        });
+        OwnPath { level }
+    }
+}
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        DEPTH.with(|d| d.set(d.get().saturating_sub(1)));
+        if let Some(level) = self.level
+            && !std::thread::panicking()
+        {
+            // SAFETY: ends the level begun in `enter`.
+            unsafe { pg_sys::AtEOXact_GUC(true, level) }
+        }
+    }
+}
+
 /// Runs `f` with a connection to the executor and the machinery's rights.
 pub fn connect<R>(f: impl FnOnce(&Spi) -> Result<R>) -> Result<R> {
+    let _path = OwnPath::enter();
     let _rights = ActingAs::machinery();
     // SAFETY: connected and finished in pairs; an error in between is cleaned up by PostgreSQL
-    // at the end of the (sub)transaction, and by `finish` when it is one of ours.
+    // at the end of the (sub)transaction.
     unsafe { pg_sys::SPI_connect() };
     let result = f(&Spi(()));
     // SAFETY: see above.
@@ -164,7 +238,7 @@ pub fn connect<R>(f: impl FnOnce(&Spi) -> Result<R>) -> Result<R> {
 impl Spi {
     /// Parses a statement and keeps it for the session.
     pub fn prepare(&self, sql: &str, types: &[Ty]) -> Result<Plan> {
-        let text = c_string(qualify(sql))?;
+        let text = c_string(sql.to_owned())?;
         let mut oids: Vec<Oid> = types.iter().map(|t| t.oid()).collect();
         // SAFETY: text and types outlive the call; the plan is kept, so it outlives the connection.
         unsafe {
@@ -182,13 +256,13 @@ impl Spi {
     }
 
     /// Runs a kept statement at *now* with the rights of `role`.
-    pub fn execute(&self, role: Oid, plan: Plan, args: &[Value]) -> Result<Rows> {
+    pub fn execute(&self, role: Oid, plan: Plan, path: Path, args: &[Value]) -> Result<Rows> {
         let mut values: Vec<pg_sys::Datum> = args.iter().map(|v| v.datum).collect();
         let nulls: Vec<std::ffi::c_char> = args
             .iter()
             .map(|v| if v.null { b'n' } else { b' ' } as std::ffi::c_char)
             .collect();
-        let _present = Present::enter();
+        let _present = Present::enter(path);
         // SAFETY: the plan takes as many arguments of these types as its `prepare` said. Getting
         // the cached plan first makes any re-analysis happen with the machinery's rights; the
         // locks it takes keep the plan valid until the execution below.
@@ -215,33 +289,16 @@ impl Spi {
     /// Runs a query of the machinery's own, once.
     pub fn query(&self, sql: &str, types: &[Ty], args: &[Value]) -> Result<Rows> {
         let plan = self.prepare(sql, types)?;
-        let rows = self.execute(super::role::machinery(), plan, args);
+        let rows = self.execute(super::role::machinery(), plan, Path::Index, args);
         plan.forget();
         rows
     }
 
-    /// Runs a utility statement (DDL) with the current rights. Names without a schema, operators
-    /// above all, mean pg_catalog's, whatever the caller's search_path.
+    /// Runs a utility statement (DDL) with the current rights.
     pub fn utility(&self, sql: &str) -> Result<()> {
         let text = c_string(sql.to_owned())?;
-        // SAFETY: the text outlives the call; the setting lasts until the nest level ends, on an
-        // error by the abort of the (sub)transaction.
-        let code = unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            let code = pg_sys::SPI_execute(text.as_ptr(), false, 0);
-            pg_sys::AtEOXact_GUC(true, level);
-            code
-        };
+        // SAFETY: the text outlives the call.
+        let code = unsafe { pg_sys::SPI_execute(text.as_ptr(), false, 0) };
         Self::collect(code).map(|_| ())
     }
 

@@ -112,6 +112,40 @@ impl RowLocks {
     }
 }
 
+impl RowLocks {
+    /// Removes this version of a row; false when somebody else has it locked, or when it is no
+    /// longer the newest.
+    pub fn try_delete(&self, tid: Tid) -> bool {
+        let mut pointer = tid.pointer();
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: as in `try_lock`; a deletion needs no change of an index.
+        unsafe {
+            let Some(delete) = (*(*self.relation).rd_tableam).tuple_delete else {
+                return false;
+            };
+            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                delete(
+                    self.relation,
+                    &mut pointer,
+                    pg_sys::GetCurrentCommandId(true),
+                    pg_sys::GetActiveSnapshot(),
+                    std::ptr::null_mut(),
+                    false,
+                    &mut failure,
+                    false,
+                )
+            });
+            result == pg_sys::TM_Result::TM_Ok
+        }
+    }
+}
+
+/// How many buffers this session has looked at so far: what a scan costs, whatever the clock says.
+pub fn buffers_touched() -> i64 {
+    // SAFETY: reads a counter of this backend.
+    unsafe { pg_sys::pgBufferUsage.shared_blks_hit + pg_sys::pgBufferUsage.shared_blks_read }
+}
+
 impl Drop for RowLocks {
     fn drop(&mut self) {
         if !std::thread::panicking() {

@@ -6,22 +6,16 @@ use crate::error::{Error, Result};
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::report;
 use crate::pg::spi::Spi;
-use crate::pg::time::{self, Interval, Micros};
+use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
 use crate::queue::send;
 use crate::storage::insert::Message;
 use crate::storage::length;
+use crate::storage::place::{self, Place};
 use crate::storage::upkeep::{self, Corpse};
 use crate::wake::totals::{self, Total};
 use pg_broker_core::death::{Death, Reason, record};
 use std::rc::Rc;
-
-/// A message whose dead-letter queue cannot take it is tried again after this long.
-const POSTPONED: Interval = Interval {
-    micros: 60_000_000,
-    days: 0,
-    months: 0,
-};
 
 /// Where dead letters go.
 enum Target {
@@ -67,7 +61,7 @@ fn letter(q: &Queue, c: &Corpse, reason: Reason, at: &str) -> Message {
         &Death {
             reason,
             queue: &q.name,
-            id: c.id,
+            id: c.id(),
             failures: c.failures,
             error: c.last_error.as_deref(),
             at,
@@ -107,7 +101,7 @@ fn gone(
     corpses: &[Corpse],
     reason: impl Fn(&Corpse) -> Reason,
 ) -> Result<()> {
-    upkeep::remove(spi, q, &corpses.iter().map(|c| c.id).collect::<Vec<_>>())?;
+    place::remove(q, &corpses.iter().map(|c| c.place).collect::<Vec<_>>());
     length::add(spi, q, -(corpses.len() as i64))?;
     let expired = corpses
         .iter()
@@ -121,7 +115,7 @@ fn gone(
 /// Keeps messages that cannot be buried, says why, and goes on.
 fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) -> Result<()> {
     const MARK: &str = "not dead-lettered: ";
-    let until = time::add(now, &POSTPONED);
+    let until = now.saturating_add(upkeep::POSTPONED);
     for c in corpses {
         // The consumer's reason stays in front, however often burying is tried.
         let reason = c
@@ -131,7 +125,7 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) 
         let reason = reason.map_or("", |r| r.trim_end_matches("; "));
         let gap = if reason.is_empty() { "" } else { "; " };
         let error = format!("{reason}{gap}{MARK}{why}");
-        upkeep::postpone(spi, q, c.id, c.failures, &error, until)?;
+        upkeep::postpone(spi, q, c, &error, until)?;
     }
     report::warn(
         &format!(
@@ -146,11 +140,11 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) 
 
 /// Buries rows that this transaction has locked and that are over. A dead-letter queue that is
 /// full or gone is a warning here.
-pub fn over(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<()> {
-    if ids.is_empty() {
+pub fn over(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<()> {
+    if places.is_empty() {
         return Ok(());
     }
-    let corpses = upkeep::exhume(spi, q, ids, now)?;
+    let corpses = upkeep::exhume(spi, q, places, now)?;
     totals::count(
         q,
         Total::Failed,
@@ -188,8 +182,14 @@ fn bury(
 
 /// Buries messages that a nack has failed for the last allowed time. The rows are locked by this
 /// transaction.
-pub fn failed(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Micros) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, ids, now)?;
+pub fn failed(
+    spi: &Spi,
+    q: &Queue,
+    places: &[Place],
+    error: Option<&str>,
+    now: Micros,
+) -> Result<()> {
+    let mut corpses = upkeep::exhume(spi, q, places, now)?;
     for c in &mut corpses {
         // The nack is the failure, whether or not the lease has ended meanwhile.
         c.failures += i32::from(!c.lease_ended);
@@ -216,8 +216,14 @@ fn bury_or_fail(
 }
 
 /// Buries messages that a consumer rejected.
-pub fn rejected(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Micros) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, ids, now)?;
+pub fn rejected(
+    spi: &Spi,
+    q: &Queue,
+    places: &[Place],
+    error: Option<&str>,
+    now: Micros,
+) -> Result<()> {
+    let mut corpses = upkeep::exhume(spi, q, places, now)?;
     corpses
         .iter_mut()
         .for_each(|c| c.last_error = error.map(str::to_owned));
@@ -226,8 +232,8 @@ pub fn rejected(spi: &Spi, q: &Queue, ids: &[i64], error: Option<&str>, now: Mic
 
 /// Makes room by burying the `n` oldest messages that nobody holds. Gives how many it buried.
 pub fn oldest(spi: &Spi, q: &Queue, n: i64, now: Micros) -> Result<i64> {
-    let ids = upkeep::oldest(spi, q, n, now)?;
-    let corpses = upkeep::exhume(spi, q, &ids, now)?;
+    let places = upkeep::oldest(spi, q, n, now)?;
+    let corpses = upkeep::exhume(spi, q, &places, now)?;
     bury_or_fail(spi, q, &corpses, Reason::MaxLength, now)?;
     Ok(corpses.len() as i64)
 }

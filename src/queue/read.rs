@@ -3,14 +3,15 @@
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::spi::{Rows, Spi};
-use crate::pg::time::Micros;
-use crate::pg::tuple::{Pinned, RowLocks, Tid};
+use crate::pg::time::{self, Micros};
+use crate::pg::tuple::{Pinned, RowLocks, Tid, buffers_touched};
 use crate::queue::bury;
-use crate::storage::claim::{self, Among, Candidate, Fate, Take};
-use crate::storage::upkeep::lock_places;
+use crate::storage::claim::{self, Among, Bound, Candidate, Fate, Take};
+use crate::storage::place::{self, Place};
 use crate::storage::{length, settle};
-use crate::wake::deliveries;
 use crate::wake::totals::{self, Total};
+use crate::wake::{bounds, deliveries};
+use pg_broker_core::names::DEFAULT_PRIORITY;
 use std::collections::HashSet;
 
 /// How many more candidates are looked at than wanted: others may be taking the first.
@@ -71,9 +72,11 @@ struct Picker<'a> {
     qty: usize,
     locks: RowLocks,
     tried: HashSet<Tid>,
-    picked: Vec<Tid>,
+    picked: Vec<Place>,
     /// How many of the picked had a lease that ended.
     ended: usize,
+    /// The first candidate of the default priority.
+    first_id: Option<i64>,
 }
 
 impl Picker<'_> {
@@ -86,8 +89,8 @@ impl Picker<'_> {
             if self.picked.len() == self.qty {
                 break;
             }
-            if self.tried.insert(c.tid) && self.locks.try_lock(c.tid) {
-                self.picked.push(c.tid);
+            if self.tried.insert(c.place.0) && self.locks.try_lock(c.place.0) {
+                self.picked.push(c.place);
                 self.ended += usize::from(c.lease_ended);
             }
         }
@@ -102,12 +105,40 @@ impl Picker<'_> {
             let found = claim::candidates(self.spi, self.q, among, limit, self.now)?;
             let exhausted = (found.len() as i64) < limit;
             any |= !found.is_empty();
+            self.first_id = self.first_id.or_else(|| {
+                found
+                    .iter()
+                    .find(|c| c.priority == DEFAULT_PRIORITY)
+                    .map(|c| c.place.1)
+            });
             self.pick(found.into_iter());
             if exhausted {
                 break;
             }
             limit = limit.saturating_mul(WIDER);
         }
+        Ok(any)
+    }
+
+    /// The common case: ready messages, unless anything is due. Gives whether there were any.
+    fn look(&mut self) -> Result<bool> {
+        if let Some((from_id, due_after)) = bounds::get(self.q, self.now) {
+            let any = self.sweep(Among::ReadyFrom(Bound { from_id, due_after }))?;
+            bounds::moved(self.q, self.first_id);
+            if any && !self.picked.is_empty() {
+                return Ok(true);
+            }
+        }
+        self.first_id = None;
+        let quick = !bounds::expiry_is_due(self.q, self.now);
+        let (began, touched) = (time::now(), buffers_touched());
+        let any = self.sweep(if quick {
+            Among::ReadyQuick
+        } else {
+            Among::Ready
+        })?;
+        let cost = buffers_touched() - touched;
+        bounds::looked(self.q, self.first_id, cost, self.now, time::now() - began);
         Ok(any)
     }
 
@@ -122,11 +153,11 @@ impl Picker<'_> {
         let over = found
             .iter()
             .filter(|c| c.fate != Fate::Claimable)
-            .map(|c| (c.tid, c.id));
-        let over: Vec<i64> = lock_places(self.q, over).take(BURIED).collect();
+            .map(|c| c.place);
+        let over: Vec<Place> = place::lock_found(self.q, over).take(BURIED).collect();
         bury::over(self.spi, self.q, &over, self.now)?;
         found.retain(|c| c.fate == Fate::Claimable);
-        found.sort_unstable_by_key(|c| (-c.priority, c.id));
+        found.sort_unstable_by_key(|c| (-c.priority, c.place.1));
         self.pick(found.into_iter());
         // Others took what was seen, or what was seen was not all.
         self.sweep(Among::Due)?;
@@ -148,8 +179,9 @@ pub fn hand_out(spi: &Spi, q: &Queue, qty: i64, take: Take, now: Micros) -> Resu
         tried: HashSet::new(),
         picked: Vec::new(),
         ended: 0,
+        first_id: None,
     };
-    if !picker.sweep(Among::Ready)? {
+    if !picker.look()? {
         picker.look_closer()?;
     }
     let Picker { picked, ended, .. } = picker;
@@ -176,5 +208,7 @@ fn write_failures(spi: &Spi, q: &Queue, now: Micros) -> Result<()> {
         return Ok(());
     }
     totals::count(q, Total::Failed, failures.len());
-    settle::blame(spi, q, &failures, now)
+    failures
+        .into_iter()
+        .try_for_each(|(id, n)| settle::blame(spi, q, id, n, now))
 }

@@ -1,7 +1,7 @@
 //! Dead letters back to where they came from, or to a queue that the caller names.
 
 use crate::catalog::{self, Queue, Right};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::rel::{Lock, Privilege};
 use crate::pg::report;
 use crate::pg::spi::Spi;
@@ -10,6 +10,7 @@ use crate::pg::value::Oid;
 use crate::queue::send;
 use crate::storage::insert::Message;
 use crate::storage::length;
+use crate::storage::place;
 use crate::storage::upkeep::{self, Corpse};
 use pg_broker_core::death::origin;
 use std::collections::HashMap;
@@ -48,8 +49,8 @@ fn letters(
         Some(ids) => upkeep::idle(spi, q, ids, now)?,
         None => upkeep::oldest(spi, q, max, now)?,
     };
-    locked.sort_unstable();
-    locked.dedup();
+    locked.sort_unstable_by_key(|p| p.1);
+    locked.dedup_by_key(|p| p.1);
     locked.truncate(usize::try_from(max).unwrap_or(usize::MAX));
     upkeep::exhume(spi, q, &locked, now)
 }
@@ -72,11 +73,17 @@ pub fn redrive(
             (Some(to), _) => to.clone(),
             (None, Some(name)) => match targets.get(&name) {
                 Some(known) => known.clone(),
-                None => {
-                    let target = open_target(&name, caller)?;
-                    targets.insert(name, target.clone());
-                    target
-                }
+                None => match open_target(&name, caller) {
+                    Ok(target) => {
+                        targets.insert(name, target.clone());
+                        target
+                    }
+                    Err(Error::NoSuchQueue(_)) => {
+                        homeless += 1;
+                        continue;
+                    }
+                    Err(other) => return Err(other),
+                },
             },
             (None, None) => {
                 homeless += 1;
@@ -84,14 +91,14 @@ pub fn redrive(
             }
         };
         send::forward(spi, &target, message(&c), now)?;
-        done.push(c.id);
+        done.push(c.place);
     }
-    upkeep::remove(spi, q, &done)?;
+    place::remove(q, &done);
     length::add(spi, q, -(done.len() as i64))?;
     if homeless > 0 {
         report::notice(&format!(
-            "{homeless} message(s) of queue \"{}\" do not say where they came from and stay; \
-             name a queue in \"to\" to send them there",
+            "{homeless} message(s) of queue \"{}\" stay: the queue that they came from is not known \
+             or no longer there; name another in \"to\"",
             q.name
         ));
     }

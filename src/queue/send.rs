@@ -10,8 +10,10 @@ use crate::queue::bury;
 use crate::storage::insert::{self, Message};
 use crate::storage::{keys, length};
 use crate::wake::totals::{self, Total};
+use pg_broker_core::names::DEFAULT_PRIORITY;
 
-pub const DEFAULT_PRIORITY: i16 = 4;
+/// The longest interval that anything may last: far from the end of PostgreSQL's calendar.
+const LONGEST: i128 = 10_000 * 360 * 86_400_000_000;
 
 /// How a message is to be sent, checked, beside its payload.
 #[derive(Clone)]
@@ -33,13 +35,10 @@ pub struct Wish {
 
 /// An interval that must last longer than nothing.
 pub fn positive(q: &str, argument: &'static str, i: Interval) -> Result<Interval> {
-    if i.is_infinite() {
-        Err(Error::argument(q, argument, "must be finite"))
-    } else if i.span() <= 0 {
-        Err(Error::argument(q, argument, "must be longer than zero"))
-    } else {
-        Ok(i)
+    if !i.is_infinite() && i.span() <= 0 {
+        return Err(Error::argument(q, argument, "must be longer than zero"));
     }
+    not_negative(q, argument, i)
 }
 
 /// An interval that may be nothing, but not negative.
@@ -48,6 +47,8 @@ pub fn not_negative(q: &str, argument: &'static str, i: Interval) -> Result<Inte
         Err(Error::argument(q, argument, "must be finite"))
     } else if i.span() < 0 {
         Err(Error::argument(q, argument, "must not be negative"))
+    } else if i.span() > LONGEST {
+        Err(Error::argument(q, argument, "must be at most 10000 years"))
     } else {
         Ok(i)
     }

@@ -69,11 +69,53 @@ pub fn one(spi: &Spi, q: &Queue, m: &Message, now: Micros) -> Result<()> {
     .map(|_| ())
 }
 
+/// Many messages with nothing but a body, that share their times and priority.
+fn many_plain(spi: &Spi, q: &Queue, list: &[Message], now: Micros) -> Result<()> {
+    let Some(first) = list.first() else {
+        return Ok(());
+    };
+    run(
+        spi,
+        q,
+        Kind::InsertPlain,
+        &[
+            Ty::Timestamptz,
+            Ty::Timestamptz,
+            Ty::Timestamptz,
+            Ty::Int2,
+            Ty::Int8Array,
+            Ty::JsonbArray,
+        ],
+        &[
+            Value::timestamptz(now),
+            Value::opt(first.due, Value::timestamptz),
+            Value::opt(first.expires_at, Value::timestamptz),
+            Value::int2(first.priority),
+            array::int8s(&list.iter().map(|m| m.id).collect::<Vec<_>>()),
+            array::build(&list.iter().map(|m| m.body).collect::<Vec<_>>(), Ty::Jsonb),
+        ],
+        || {
+            format!(
+                "INSERT INTO {} (enqueued_at, due, expires_at, priority, id, body) SELECT $1, $2, \
+                 $3, $4, pg_catalog.unnest($5), pg_catalog.unnest($6)",
+                table(q)
+            )
+        },
+    )
+    .map(|_| ())
+}
+
 /// Many messages that share their times and priority and have JSON bodies.
 pub fn many(spi: &Spi, q: &Queue, list: &[Message], now: Micros) -> Result<()> {
     let Some(first) = list.first() else {
         return Ok(());
     };
+    if list
+        .iter()
+        .all(|m| m.headers.is_null() && m.group_key.is_none() && m.dedup_key.is_none())
+    {
+        return many_plain(spi, q, list, now);
+    }
     let column = |f: &dyn Fn(&Message) -> Value, ty| {
         array::build(&list.iter().map(f).collect::<Vec<_>>(), ty)
     };

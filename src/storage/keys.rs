@@ -1,5 +1,6 @@
 //! Deduplication keys: who sent a key first within its window.
 
+use super::place;
 use super::plans::{Kind, run};
 use super::table;
 use crate::catalog::Queue;
@@ -88,20 +89,19 @@ fn steal(spi: &Spi, q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> 
 
 /// Removes keys whose window is over, at most so many; none that somebody is taking.
 pub fn expire(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<u64> {
-    let rows = run(
+    place::remove_found(
         spi,
         q,
-        Kind::KeysExpired,
+        (Kind::KeysExpired, Kind::KeysRemove),
+        "keys",
         &[Ty::Timestamptz, Ty::Int8],
         &[Value::timestamptz(now), Value::int8(limit)],
         || {
-            let t = table(q);
             format!(
-                "WITH c AS MATERIALIZED (SELECT k.key FROM {t}_keys k WHERE k.until <= $1 \
-                 ORDER BY k.until LIMIT $2 FOR UPDATE SKIP LOCKED) DELETE FROM {t}_keys k \
-                 USING c WHERE k.key = c.key"
+                "SELECT k.ctid FROM {}_keys k WHERE k.until <= $1 ORDER BY k.until LIMIT $2 \
+                 FOR UPDATE SKIP LOCKED",
+                table(q)
             )
         },
-    )?;
-    Ok(rows.processed)
+    )
 }

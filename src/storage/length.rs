@@ -27,9 +27,8 @@ pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
         || {
             let t = table(q);
             format!(
-                "WITH c AS MATERIALIZED (SELECT s.slot FROM {t}_length s ORDER BY s.slot LIMIT 1 \
-             FOR UPDATE SKIP LOCKED) UPDATE {t}_length s SET n=s.n + $1 FROM c \
-             WHERE s.slot = c.slot"
+                "UPDATE {t}_length s SET n=s.n + $1 WHERE s.slot = (SELECT f.slot FROM {t}_length f \
+             ORDER BY f.slot LIMIT 1 FOR UPDATE SKIP LOCKED)"
             )
         },
     )?;

@@ -1,5 +1,6 @@
 //! Looking at a message, and mending one in place.
 
+use super::place;
 use super::plans::{Kind, run};
 use super::{message_columns, state, table};
 use crate::catalog::Queue;
@@ -14,16 +15,16 @@ pub fn get(spi: &Spi, q: &Queue, id: i64, now: Micros) -> Result<Rows> {
         spi,
         q,
         Kind::Get,
-        &[Ty::Timestamptz, Ty::Text, Ty::Int8],
+        &[Ty::Int8, Ty::Timestamptz, Ty::Text],
         &[
+            Value::int8(id),
             Value::timestamptz(now),
             Value::text(&q.name),
-            Value::int8(id),
         ],
         || {
             format!(
-                "SELECT {} FROM {} m WHERE m.id = $3",
-                message_columns("NULL::pg_catalog.int8", "m.attempts", &state("$1")),
+                "SELECT {} FROM {} m WHERE m.id = $1",
+                message_columns("NULL::pg_catalog.int8", "m.attempts", &state("$2")),
                 table(q)
             )
         },
@@ -45,45 +46,41 @@ pub enum Repaired {
     Gone,
 }
 
-/// Replaces what an owner may mend, unless the message is leased; a row that somebody has locked
-/// counts as gone.
+/// Replaces what an owner may mend, unless the message is leased. Waits for whoever has the row
+/// locked.
 pub fn repair(spi: &Spi, q: &Queue, id: i64, r: &Repair, now: Micros) -> Result<Repaired> {
     let rows = run(
         spi,
         q,
-        Kind::Repair,
-        &[
-            Ty::Int8,
-            Ty::Timestamptz,
-            Ty::Jsonb,
-            Ty::Jsonb,
-            Ty::Bytea,
-            Ty::Int2,
-            Ty::Timestamptz,
-        ],
-        &[
-            Value::int8(id),
-            Value::timestamptz(now),
-            r.headers,
-            r.body,
-            r.data,
-            r.priority,
-            r.expires_at,
-        ],
+        Kind::FindToRepair,
+        &[Ty::Int8, Ty::Timestamptz],
+        &[Value::int8(id), Value::timestamptz(now)],
         || {
-            let t = table(q);
             format!(
-                "WITH c AS MATERIALIZED (SELECT m.id, (m.receipt IS NOT NULL AND m.due > $2) AS \
-                 leased FROM {t} m WHERE m.id = $1 FOR UPDATE SKIP LOCKED), \
-                 done AS (UPDATE {t} m SET headers=$3, body=$4, data=$5, priority=$6, \
-                 expires_at=$7 FROM c WHERE m.id = c.id AND NOT c.leased RETURNING m.id) \
-                 SELECT c.leased FROM c"
+                "SELECT m.ctid, m.id, m.receipt IS NOT NULL AND m.due > $2 FROM {} m \
+                 WHERE m.id = $1 FOR UPDATE",
+                table(q)
             )
         },
     )?;
-    Ok(match rows.get(0, 0).as_bool() {
-        None => Repaired::Gone,
-        Some(true) => Repaired::Leased,
-        Some(false) => Repaired::Done,
-    })
+    match rows.get(0, 2).as_bool() {
+        None => return Ok(Repaired::Gone),
+        Some(true) => return Ok(Repaired::Leased),
+        Some(false) => {}
+    }
+    let args = [
+        (Ty::Jsonb, r.headers),
+        (Ty::Jsonb, r.body),
+        (Ty::Bytea, r.data),
+        (Ty::Int2, r.priority),
+        (Ty::Timestamptz, r.expires_at),
+    ];
+    place::act(spi, q, Kind::Repair, &place::read(&rows), &args, || {
+        format!(
+            "UPDATE {} m SET headers=$2, body=$3, data=$4, priority=$5, expires_at=$6 \
+             WHERE m.ctid = ANY ($1) RETURNING m.id",
+            table(q)
+        )
+    })?;
+    Ok(Repaired::Done)
 }

@@ -16,6 +16,7 @@ pub mod insert;
 pub mod keys;
 pub mod length;
 pub mod lookup;
+pub mod place;
 mod plans;
 pub mod settle;
 pub mod tables;
@@ -28,15 +29,15 @@ fn table(q: &Queue) -> String {
     format!("mq_internal.q_{}", q.n)
 }
 
-/// The columns of `mq.message`, from a row `m` of storage. `$1` is the time, `$2` the queue's name.
+/// The columns of `mq.message`, from a row `m` of storage. `$2` is the time, `$3` the queue's name.
 fn message_columns(receipt: &str, attempts: &str, state: &str) -> String {
     format!(
-        "m.id, {receipt} AS receipt, $2::pg_catalog.text AS queue, m.body, m.data, m.headers, \
+        "m.id, {receipt} AS receipt, $3::pg_catalog.text AS queue, m.body, m.data, m.headers, \
          {attempts} AS attempts, m.failures + {ended} AS failures, \
          CASE WHEN {ended} = 1 THEN '{LEASE_ENDED}'::pg_catalog.text ELSE m.last_error END, \
          m.priority, m.group_key, m.dedup_key, m.enqueued_at, \
          COALESCE(m.due, m.enqueued_at) AS visible_at, m.read_at, m.expires_at, {state} AS state",
-        ended = ended_lease("m", "$1"),
+        ended = ended_lease("m", "$2"),
     )
 }
 

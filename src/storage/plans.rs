@@ -1,17 +1,19 @@
-//! Kept plans: one a statement and queue, made when first needed.
+//! Kept plans: one a statement and queue, made when first needed, given back with the queue.
 
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::spi::{Plan, Rows, Spi};
+use crate::pg::spi::{Path, Rows, Spi};
 use crate::pg::value::{Ty, Value};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Kind {
     Insert,
     InsertMany,
+    InsertPlain,
     Ready,
+    ReadyQuick,
+    ReadyFrom,
     ReadyOnly,
     Due,
     DueOrReady,
@@ -19,79 +21,50 @@ pub enum Kind {
     TakeAway,
     AnyReady,
     AckOne,
-    Ack,
+    FindHandOuts,
     Archive,
-    LockHandedOut,
     Retry,
     Release,
     Extend,
-    Delete,
+    Seize,
     Purge,
     Get,
+    FindToRepair,
     Repair,
     Exhume,
     Idle,
-    StillHeld,
-    RemoveIds,
     Postpone,
     Blame,
     Overdue,
     Oldest,
+    FailedOut,
     KeyTake,
     KeyHolder,
     KeySteal,
     KeysExpired,
+    KeysRemove,
     LengthAdd,
     LengthNew,
     LengthSum,
     Retention,
+    RetentionRemove,
     Count,
     OldestReady,
-    FailedOut,
 }
 
-type Key = (u32, Kind);
-
-/// A session that touches more statements than this starts its cache afresh.
-const KEPT: usize = 4096;
-
-thread_local! {
-    static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::new(HashMap::new());
-    static RUNNING: Cell<u32> = const { Cell::new(0) };
+fn run_with(
+    spi: &Spi,
+    q: &Queue,
+    (kind, path): (Kind, Path),
+    types: &[Ty],
+    args: &[Value],
+    sql: impl FnOnce() -> String,
+) -> Result<Rows> {
+    let plan = q.plans.get_or_prepare(spi, kind as u8, types, sql)?;
+    spi.execute(q.owner, plan, path, args)
 }
 
-struct Running;
-
-impl Running {
-    fn begin() -> Self {
-        RUNNING.with(|n| n.set(n.get() + 1));
-        Running
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        RUNNING.with(|n| n.set(n.get().saturating_sub(1)));
-    }
-}
-
-fn plan(spi: &Spi, key: Key, types: &[Ty], sql: impl FnOnce() -> String) -> Result<Plan> {
-    if let Some(plan) = PLANS.with(|p| p.borrow().get(&key).copied()) {
-        return Ok(plan);
-    }
-    let plan = spi.prepare(&sql(), types)?;
-    PLANS.with(|p| {
-        let mut plans = p.borrow_mut();
-        // Nothing of ours is on the stack that may still use a plan.
-        if plans.len() >= KEPT && RUNNING.with(Cell::get) == 0 {
-            plans.drain().for_each(|(_, old)| old.forget());
-        }
-        plans.insert(key, plan);
-    });
-    Ok(plan)
-}
-
-/// Runs a statement of a queue with its owner's rights.
+/// Runs a statement of a queue with its owner's rights, reading through indexes.
 pub fn run(
     spi: &Spi,
     q: &Queue,
@@ -100,7 +73,17 @@ pub fn run(
     args: &[Value],
     sql: impl FnOnce() -> String,
 ) -> Result<Rows> {
-    let plan = plan(spi, (u32::from(q.storage), kind), types, sql)?;
-    let _running = Running::begin();
-    spi.execute(q.owner, plan, args)
+    run_with(spi, q, (kind, Path::Index), types, args, sql)
+}
+
+/// The same, reaching rows by their place.
+pub fn run_by_place(
+    spi: &Spi,
+    q: &Queue,
+    kind: Kind,
+    types: &[Ty],
+    args: &[Value],
+    sql: impl FnOnce() -> String,
+) -> Result<Rows> {
+    run_with(spi, q, (kind, Path::Place), types, args, sql)
 }

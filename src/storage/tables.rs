@@ -78,7 +78,7 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
             &[
                 format!(
                     "CREATE {kind}TABLE mq_internal.q_{n} ({}, CONSTRAINT q_{n}_pkey \
-                     PRIMARY KEY (id)) WITH (fillfactor = 90, {VACUUM})",
+                     PRIMARY KEY (id)) WITH (fillfactor = 50, {VACUUM})",
                     columns()
                 ),
                 format!(
@@ -332,7 +332,10 @@ pub fn dependents(views: &[Oid]) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for &view in views {
             let rows = spi.query(
-                "SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, 0) \
+                "SELECT DISTINCT CASE WHEN d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+                 THEN (SELECT 'view ' || v.ev_class::pg_catalog.regclass::pg_catalog.text FROM \
+                 pg_catalog.pg_rewrite v WHERE v.oid = d.objid) ELSE \
+                 pg_catalog.pg_describe_object(d.classid, d.objid, 0) END \
                  FROM pg_catalog.pg_depend d WHERE d.refclassid = \
                  'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND \
                  d.deptype = 'n' AND NOT (d.classid = \
@@ -345,7 +348,7 @@ pub fn dependents(views: &[Oid]) -> Result<Vec<String>> {
             found.extend((0..rows.len()).filter_map(|i| {
                 rows.get(i, 0)
                     .as_text()
-                    .map(|what| format!("{what} depends on view \"{name}\""))
+                    .map(|what| format!("{what} depends on view mq.{name}"))
             }));
         }
         Ok(found)
@@ -359,7 +362,7 @@ pub fn limit_length(n: i32, owner: Oid, storage: Oid, limited: bool) -> Result<(
     let there = rel::internal(&format!("q_{n}_length")).is_some();
     spi::connect(|spi| match (limited, there) {
         (true, false) => {
-            rel::lock(storage, rel::Lock::Alter);
+            rel::lock(storage, rel::Lock::Freeze);
             let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
             let kind = if unlogged { "UNLOGGED " } else { "" };
             spi.utility(&format!(

@@ -1,6 +1,7 @@
 //! What a session remembers outside its transactions, and the counters in shared memory. All of
 //! it is only ever a hint or a figure: losing it loses no message.
 
+pub mod bounds;
 pub mod deliveries;
 pub mod totals;
 

@@ -1,5 +1,8 @@
 //! Names of queues, and how they are written into SQL.
 
+/// The priority of a message that names none.
+pub const DEFAULT_PRIORITY: i16 = 4;
+
 /// The longest name of a queue, in bytes. Leaves room for the suffixes of its companions.
 pub const LONGEST: usize = 48;
 
