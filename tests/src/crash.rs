@@ -1,8 +1,9 @@
 //! A server killed with -9: `pg_test/crash/before.sql`, the crash, `pg_test/crash/after.sql`.
 
 use crate::harness::Cx;
-use crate::server::{Server, world};
+use crate::server::Server;
 use crate::tests;
+use crate::world::world;
 
 tests![killed_and_started, killed_while_standing_by];
 

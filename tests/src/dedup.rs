@@ -166,7 +166,7 @@ async fn window(cx: Cx) {
 }
 
 async fn infinite_window(cx: Cx) {
-    let forever = if crate::server::world().version >= 17 {
+    let forever = if crate::world::world().version >= 17 {
         "infinity"
     } else {
         "1000 years"

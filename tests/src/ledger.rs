@@ -5,6 +5,7 @@
 //! dawdle past their lease, or do the work in the transaction that pops. Every hand-out goes into
 //! a ledger on this side of the connection; the account is made at the end.
 
+use crate::account::account;
 use crate::conn::{Conn, Hand, Refusal};
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
@@ -17,12 +18,13 @@ use std::time::{Duration, Instant};
 
 tests![killed_again_and_again];
 
-const LEASE: Duration = Duration::from_millis(1500);
+pub const LEASE: Duration = Duration::from_millis(1500);
+
 const DB: &str = "mq_template";
 
 /// What ended a hand-out, as far as this side knows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub enum End {
     /// Still in hand, or the client let go without a word: only the end of its lease gives it back.
     Silent,
     Acked,
@@ -34,18 +36,18 @@ enum End {
 }
 
 #[derive(Debug)]
-struct Entry {
-    hand: Hand,
-    at: Instant,
-    over: Instant,
-    end: End,
+pub struct Entry {
+    pub hand: Hand,
+    pub at: Instant,
+    pub over: Instant,
+    pub end: End,
 }
 
 #[derive(Default)]
-struct Ledger {
-    entries: Mutex<HashMap<u64, Vec<Entry>>>,
-    rolled_back: Mutex<HashSet<u64>>,
-    crashes: Mutex<Vec<(Instant, Instant)>>,
+pub struct Ledger {
+    pub entries: Mutex<HashMap<u64, Vec<Entry>>>,
+    pub rolled_back: Mutex<HashSet<u64>>,
+    pub crashes: Mutex<Vec<(Instant, Instant)>>,
     next: AtomicU64,
     producing: AtomicBool,
     over: AtomicBool,
@@ -270,102 +272,4 @@ async fn killed_again_and_again(_: Cx) {
         consumer.await.unwrap();
     }
     account(&admin, &ledger).await;
-}
-
-async fn account(admin: &Conn, ledger: &Ledger) {
-    let orders: HashSet<u64> = admin
-        .ints("SELECT id FROM orders")
-        .await
-        .into_iter()
-        .map(|id| id as u64)
-        .collect();
-    let done: HashSet<u64> = admin
-        .ints("SELECT id FROM done")
-        .await
-        .into_iter()
-        .map(|id| id as u64)
-        .collect();
-    let entries = ledger.entries.lock().unwrap();
-    let crashes = ledger.crashes.lock().unwrap();
-    assert!(
-        orders.len() > 100 && crashes.len() > 2,
-        "{} orders, {} crashes",
-        orders.len(),
-        crashes.len()
-    );
-    for key in &orders {
-        let of = entries.get(key).map_or(&[][..], |of| of.as_slice());
-        let handled = done.contains(key)
-            || of
-                .iter()
-                .any(|e| matches!(e.end, End::Acked | End::Unknown));
-        assert!(
-            handled,
-            "order {key} was committed and never handled: {of:?}"
-        );
-    }
-    let rolled_back = ledger.rolled_back.lock().unwrap();
-    let mut again = 0;
-    for (key, of) in entries.iter() {
-        assert!(
-            !rolled_back.contains(key),
-            "{key} was rolled back, and handed out: {of:?}"
-        );
-        assert!(
-            orders.contains(key),
-            "{key} was never committed, and handed out: {of:?}"
-        );
-        let receipts: Vec<i64> = of
-            .iter()
-            .map(|e| e.hand.receipt)
-            .filter(|r| *r != 0)
-            .collect();
-        let different: HashSet<&i64> = receipts.iter().collect();
-        assert_eq!(
-            different.len(),
-            receipts.len(),
-            "{key}: a receipt was given twice"
-        );
-        let acked = of.iter().filter(|e| e.end == End::Acked).count();
-        assert!(acked <= 1, "{key} was acked {acked} times: {of:?}");
-        let mut of: Vec<&Entry> = of.iter().collect();
-        of.sort_by_key(|e| e.at);
-        for pair in of.windows(2) {
-            again += 1;
-            explained(*key, pair[0], pair[1], &crashes);
-        }
-    }
-    println!(
-        "      ledger: {} orders, {} hand-outs, {again} redeliveries, {} crashes",
-        orders.len(),
-        entries.values().map(Vec::len).sum::<usize>(),
-        crashes.len()
-    );
-}
-
-/// A message is handed out again only after a nack, an ended lease, or a crash in between.
-fn explained(key: u64, first: &Entry, second: &Entry, crashes: &[(Instant, Instant)]) {
-    // Reading a hand-out off the wire takes a moment on both sides.
-    let slack = Duration::from_millis(400);
-    let crashed = crashes
-        .iter()
-        .any(|(from, to)| *to + slack > first.at && *from < second.at + slack);
-    let lease_over = second.at + slack > first.at + LEASE;
-    match first.end {
-        End::Acked => panic!("{key} was acked, and handed out again: {first:?} {second:?}"),
-        End::Nacked => {}
-        End::Silent | End::TooLate => {
-            assert!(
-                lease_over || crashed,
-                "{key} was handed out twice: {first:?} {second:?}"
-            );
-        }
-        End::Unknown => {
-            let gave_up = second.at + slack > first.over;
-            assert!(
-                lease_over || crashed || gave_up,
-                "{key} without a reason: {first:?} {second:?}"
-            );
-        }
-    }
 }

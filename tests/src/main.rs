@@ -3,35 +3,51 @@
 //! Environment: `PG` (18 or 15), `PGB_ROOT` (the repository), `SEED` (of the random histories),
 //! `LEDGER_SECONDS`. With filters only tests whose name contains one of them run.
 
+mod account;
+mod callers;
 mod conn;
+mod content;
 mod contract;
 mod crash;
 mod ddl;
+mod dead;
 mod dedup;
 mod drivers;
 mod dump;
 mod fence;
+mod fence_crash;
 mod follow;
 mod grants;
 mod harness;
 mod isolation;
 mod ledger;
+mod lifecycle;
 mod limits;
 mod memory;
+mod message;
 mod model;
+mod moves;
+mod names;
+mod pauses;
 mod plans;
 mod planted;
 mod pooler;
+mod pops;
+mod processes;
 mod property;
 mod readers;
 mod rng;
+mod roles;
 mod rollbacks;
 mod server;
 mod settle;
 mod standby;
 mod storage;
 mod upgrade;
+mod values;
+mod verbs;
 mod wake;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -45,21 +61,31 @@ fn all() -> Vec<harness::Test> {
         memory::tests(),
         crash::tests(),
         fence::tests(),
+        fence_crash::tests(),
         property::tests(),
         plans::tests(),
         readers::tests(),
+        pops::tests(),
         settle::tests(),
+        verbs::tests(),
         isolation::tests(),
+        callers::tests(),
         dedup::tests(),
         limits::tests(),
+        dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        pauses::tests(),
         ddl::tests(),
         contract::tests(),
         drivers::tests(),
+        values::tests(),
         grants::tests(),
+        roles::tests(),
         planted::tests(),
+        names::tests(),
         follow::tests(),
+        lifecycle::tests(),
         pooler::tests(),
     ]
     .into_iter()
@@ -88,14 +114,14 @@ async fn main() -> ExitCode {
     let (passed, failed) = harness::run(chosen, shared.clone()).await;
     drop(shared);
     server::stop_all();
-    let work = &server::world().work;
+    let work = &world::world().work;
     if failed == 0 {
         let _ = std::fs::remove_dir_all(work);
     } else {
         println!("logs of the servers: {}", work.display());
     }
     println!("{:.0} seconds", started.elapsed().as_secs_f64());
-    let version = server::world().version;
+    let version = world::world().version;
     println!("SUITE client pg{version}: {passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 {
         ExitCode::SUCCESS

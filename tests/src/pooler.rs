@@ -3,8 +3,9 @@
 
 use crate::conn::{BOUND, Conn, Patience};
 use crate::harness::{Cx, spawn};
-use crate::server::{as_server, free_port, world};
+use crate::processes::free_port;
 use crate::tests;
+use crate::world::{as_server, world};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -5,13 +5,14 @@
 //! kernels, so what was written is not lost, and the tests are much faster.
 
 use crate::conn::Conn;
+use crate::processes::{alive, children_of, free_port, kill_9, postmaster};
+use crate::world::{as_server, output, programs, tokio_block, world};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const SETTINGS: &str = "
@@ -28,66 +29,8 @@ log_line_prefix = '%m [%p] %d %u '
 restart_after_crash = on
 ";
 
-/// Where this run of the tests lives.
-pub struct World {
-    pub root: PathBuf,
-    pub work: PathBuf,
-    pub version: u32,
-}
-
-static WORLD: OnceLock<World> = OnceLock::new();
 /// Data directories of servers that may be running, with their programs.
 static RUNNING: Mutex<Option<HashMap<PathBuf, PathBuf>>> = Mutex::new(None);
-
-pub fn world() -> &'static World {
-    WORLD.get_or_init(|| {
-        let root = std::env::var("PGB_ROOT")
-            .map(PathBuf::from)
-            .unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
-        let root = root.canonicalize().expect("the repository's root");
-        let version = std::env::var("PG").unwrap_or_else(|_| "18".into());
-        let version = version.parse().expect("PG=18 or PG=15");
-        let name = format!("tests-{version}-{}", std::process::id());
-        remove_leftovers(&root.join(".run"), version);
-        let said = output(Command::new(root.join("scripts/workdir")).arg(name));
-        World {
-            work: PathBuf::from(said.trim()),
-            root,
-            version,
-        }
-    })
-}
-
-/// The programs of a PostgreSQL version.
-pub fn programs(version: u32) -> PathBuf {
-    let script = world().root.join("scripts/pgbin");
-    PathBuf::from(output(Command::new(script).arg(version.to_string())).trim())
-}
-
-/// A command that runs as the user the servers run as, in the working directory.
-pub fn as_server(program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new(world().root.join("scripts/as-server"));
-    command.arg(program.as_ref()).current_dir(&world().work);
-    command
-}
-
-/// Runs a command and returns what it printed; panics with everything it said if it fails.
-pub fn output(command: &mut Command) -> String {
-    let done = tokio_block(|| command.output());
-    let done: Output = done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if !done.status.success() {
-        panic!("{command:?}\n{}{}", text(&done.stdout), text(&done.stderr));
-    }
-    text(&done.stdout)
-}
-
-fn tokio_block<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => tokio::task::block_in_place(work),
-        Err(_) => work(),
-    }
-}
 
 pub struct Server {
     pub dir: PathBuf,
@@ -343,61 +286,6 @@ pub fn stop_all() {
         .take()
         .unwrap_or_default();
     running.iter().for_each(|(dir, bin)| stop(dir, bin));
-}
-
-/// Removes what runs that were killed left behind; runs still alive are left alone.
-fn remove_leftovers(run: &Path, version: u32) {
-    let prefix = format!("tests-{version}-");
-    for entry in fs::read_dir(run).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix(&prefix).and_then(|pid| pid.parse().ok()) else {
-            continue;
-        };
-        if alive(pid) {
-            continue;
-        }
-        for dir in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-            if let Some(pid) = postmaster(&dir.path()) {
-                children_of(pid).into_iter().chain([pid]).for_each(kill_9);
-            }
-        }
-        let _ = fs::remove_dir_all(entry.path());
-    }
-}
-
-/// The pid of a data directory's server, if it is running.
-fn postmaster(dir: &Path) -> Option<u32> {
-    let file = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
-    let pid = file.lines().next()?.trim().parse().ok()?;
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (alive(pid) && comm.starts_with("postgres")).then_some(pid)
-}
-
-/// The state letter and parent of a process.
-fn stat(pid: u32) -> Option<(char, u32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut rest = text.rsplit_once(") ")?.1.split(' ');
-    Some((rest.next()?.chars().next()?, rest.next()?.parse().ok()?))
-}
-
-fn alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent))
-        .collect()
-}
-
-fn kill_9(pid: u32) {
-    let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// The server that most tests share.

@@ -1,10 +1,12 @@
 //! pg_upgrade from PostgreSQL 15 to 18 keeps everything. Runs with the tests of 18.
 
 use crate::conn::Conn;
-use crate::dump::{ROLES, alive, assert_same, content, fill_script};
+use crate::content::{alive, assert_same, content};
+use crate::dump::{ROLES, fill_script};
 use crate::harness::Cx;
-use crate::server::{Server, as_server, output, programs, world};
+use crate::server::Server;
 use crate::tests;
+use crate::world::{as_server, output, programs, world};
 
 tests![pg_upgrade_from_15];
 

@@ -1,6 +1,6 @@
 //! Waiting for messages: woken by the commit, holding nothing, ended at once by a cancel.
 
-use crate::conn::{Conn, Patience, Refusal};
+use crate::conn::{Conn, Refusal};
 use crate::harness::{Cx, spawn};
 use crate::tests;
 use std::time::{Duration, Instant};
@@ -15,24 +15,21 @@ tests![
     cancel_and_terminate,
     refused_in_a_transaction,
     any_of_several,
-    read_that_waits,
-    pause_and_resume,
-    notify_option,
     many_waiters,
-    queue_dropped_while_waiting,
+    queue_dropped_while_waiting
 ];
 
 /// Longer than any test may take to notice.
 const LONG: &str = "5 min";
 
-async fn queue(cx: &Cx) -> Conn {
+pub async fn queue(cx: &Cx) -> Conn {
     let c = cx.connect().await;
     c.run("SELECT mq.create_queue('q')").await;
     c
 }
 
 /// Starts a statement in a session of its own; returns its pid once it waits in it.
-async fn waiting(cx: &Cx, sql: &str) -> (i32, JoinHandle<Result<String, Refusal>>) {
+pub async fn waiting(cx: &Cx, sql: &str) -> (i32, JoinHandle<Result<String, Refusal>>) {
     let waiter = cx.connect().await;
     let pid = waiter.pid;
     let sql = sql.to_string();
@@ -226,87 +223,6 @@ async fn any_of_several(cx: Cx) {
     .await;
     c.refused("CALL mq.wait_any(NULL, '1 s', NULL)", "22023")
         .await;
-}
-
-async fn read_that_waits(cx: Cx) {
-    let c = queue(&cx).await;
-    let (_, task) = waiting(&cx, "SELECT body FROM mq.read('q', 1, NULL, '20 s')").await;
-    c.send("q", 7).await;
-    assert_eq!(task.await.unwrap().unwrap(), "7");
-    let (_, task) = waiting(
-        &cx,
-        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT body FROM mq.read('q', 1, NULL, '20 s')",
-    )
-    .await;
-    c.send("q", 8).await;
-    assert_eq!(
-        task.await.unwrap().unwrap(),
-        "8",
-        "in a transaction block, too"
-    );
-    c.until("SELECT mq.purge_queue('q') >= 0 AND NOT EXISTS (SELECT FROM mq.q)")
-        .await;
-    let started = Instant::now();
-    assert_eq!(c.hands("'q', 1, NULL, '250 ms'").await.len(), 0);
-    assert!(started.elapsed() > Duration::from_millis(200));
-    c.refused("SELECT mq.read('q', wait => '21 s')", "22023")
-        .await;
-    c.refused("SELECT mq.read('q', wait => '-1 s')", "22023")
-        .await;
-}
-
-async fn pause_and_resume(cx: Cx) {
-    let (a, b) = (queue(&cx).await, cx.connect().await);
-    a.send("q", 1).await;
-    assert_eq!(b.hands("'q', 1, '1 ms'").await.len(), 1);
-    b.until("SELECT state = 'ready' FROM mq.q").await;
-    a.run("SELECT mq.pause('q')").await;
-    assert_eq!(b.hands("'q', 5").await, []);
-    assert_eq!(b.try_hands("pop", "'q', 5").await.unwrap(), []);
-    assert!(
-        !b.yes("CALL mq.wait('q', '200 ms', NULL)").await,
-        "a paused queue is not ready"
-    );
-    b.send("q", 2).await;
-    assert!(
-        b.yes("SELECT paused AND paused_until IS NULL FROM mq.queues")
-            .await
-    );
-    a.run("SELECT mq.resume('q')").await;
-    let hand = b.hand("'q'").await;
-    a.run("SELECT mq.pause('q')").await;
-    assert!(
-        b.settle("ack", "q", &hand).await,
-        "what is in hand is settled while it is paused"
-    );
-    a.run("SELECT mq.pause('q', until => clock_timestamp() + interval '300 ms')")
-        .await;
-    assert_eq!(b.hands("'q', 5").await, []);
-    b.until("SELECT 1 = (SELECT count(*) FROM mq.read('q', 5))")
-        .await;
-    assert!(b.yes("SELECT NOT paused FROM mq.queues").await);
-    a.run("BEGIN; SELECT mq.pause('q'); ROLLBACK").await;
-    b.send("q", 3).await;
-    b.hand("'q'").await;
-}
-
-async fn notify_option(cx: Cx) {
-    let c = queue(&cx).await;
-    c.run("SELECT mq.alter_queue('q', notify => true)").await;
-    let ear = cx.connect().await;
-    ear.run("LISTEN \"mq.q\"").await;
-    c.run("BEGIN; SELECT mq.send('q', '1'); ROLLBACK").await;
-    c.send("q", 1).await;
-    let patience = Patience::new("the notification");
-    loop {
-        ear.run("SELECT 1").await;
-        let heard = ear.notifications();
-        if !heard.is_empty() {
-            assert_eq!(heard, ["mq.q"]);
-            return;
-        }
-        patience.wait().await;
-    }
 }
 
 async fn many_waiters(cx: Cx) {

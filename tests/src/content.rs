@@ -1,0 +1,100 @@
+//! Everything that queues hold, as lines to compare, and whether they are alive after a restore.
+
+use crate::conn::Conn;
+
+/// Everything a queue is, as lines to compare: options, rows, archives, grants.
+pub async fn content(c: &Conn, grants: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in c.rows("SELECT queue, (to_jsonb(q) - 'owner')::text FROM mq.queues q ORDER BY queue COLLATE \"C\"").await {
+        let (queue, options) = (row[0].clone().unwrap(), row[1].clone().unwrap());
+        lines.push(format!("{queue}: {options}"));
+        let view = queue.replace('"', "\"\"");
+        for name in [view.clone(), format!("{view}_archive")] {
+            let of = format!("SELECT (to_jsonb(v) - 'receipt')::text FROM mq.\"{name}\" v ORDER BY id");
+            for cells in c.rows(&of).await {
+                lines.push(format!("{name}: {}", cells[0].clone().unwrap()));
+            }
+            if grants {
+                let literal = name.replace("\"\"", "\"").replace('\'', "''");
+                let acl = format!(
+                    "SELECT c.relowner::regrole::text, coalesce((SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(relacl) a), ''), \
+                     (SELECT string_agg(attname || attacl::text, ' ' ORDER BY attname) FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL) \
+                     FROM pg_class c WHERE relnamespace = 'mq'::regnamespace AND relname = '{literal}'"
+                );
+                lines.push(format!("{name} grants: {:?}", c.rows(&acl).await));
+            }
+        }
+    }
+    assert!(lines.len() > 10, "nothing to compare: {lines:#?}");
+    lines
+}
+
+pub fn assert_same(before: &[String], after: &[String]) {
+    for line in before {
+        assert!(
+            after.contains(line),
+            "lost or changed:\n{line}\nnow:\n{}",
+            near(line, after)
+        );
+    }
+    for line in after {
+        assert!(before.contains(line), "appeared:\n{line}");
+    }
+}
+
+/// The lines about the same queue, for the message.
+fn near(line: &str, lines: &[String]) -> String {
+    let name = line.split(':').next().unwrap_or_default();
+    lines
+        .iter()
+        .filter(|other| other.starts_with(name))
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Restored queues are alive: old ids are never used again, old receipts settle nothing.
+pub async fn alive(c: &Conn) {
+    let queues = c.rows("SELECT queue FROM mq.queues ORDER BY 1").await;
+    for row in queues {
+        let queue = row[0].clone().unwrap();
+        let (literal, view) = (queue.replace('\'', "''"), queue.replace('"', "\"\""));
+        c.run(&format!("SELECT mq.resume('{literal}'); SELECT mq.alter_queue('{literal}', reset => ARRAY['max_length', 'max_bytes'])")).await;
+        let top = format!(
+            "SELECT greatest((SELECT max(id) FROM mq.\"{view}\"), (SELECT max(id) FROM mq.\"{view}_archive\"), 0)"
+        );
+        let top = c.int(&top).await;
+        let id = c
+            .int(&format!(
+                "SELECT mq.send('{literal}', '\"after\"', priority => 9)"
+            ))
+            .await;
+        assert!(id > top, "{queue}: id {id} was used before ({top})");
+        let hand = c.hand(&format!("'{literal}'")).await;
+        assert_eq!(hand.id, id, "{queue}");
+        let receipt = hand.receipt + 1;
+        assert!(
+            !c.yes(&format!("SELECT mq.ack('{literal}', {id}, {receipt})"))
+                .await
+        );
+        assert!(
+            c.yes(&format!(
+                "SELECT mq.archive('{literal}', {id}, {})",
+                hand.receipt
+            ))
+            .await
+        );
+        c.run(&format!(
+            "INSERT INTO mq.\"{view}\" (body) VALUES ('1'); SELECT mq.maintain('{literal}')"
+        ))
+        .await;
+    }
+    c.refused("DROP EXTENSION pg_broker", "2BP01").await;
+    c.run("DROP EXTENSION pg_broker CASCADE").await;
+    let left = "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mq%') + (SELECT count(*) FROM pg_event_trigger)";
+    assert_eq!(
+        c.int(left).await,
+        0,
+        "CASCADE leaves something after a restore"
+    );
+}
