@@ -32,9 +32,9 @@ FROM mq.queues WHERE queue = 'orders' \gx
 SELECT mq.alter_queue('orders', visibility => '1 hour');
 SELECT body, visible_at > clock_timestamp() + interval '50 min' AS for_an_hour FROM mq.read('orders');
 
--- max_failures on a queue without a dead-letter queue makes one, as creation does.
+-- Unlike creation, this makes no dead-letter queue: name one with it.
 SELECT mq.create_queue('mail');
-SELECT mq.alter_queue('mail', max_failures => 2);
+SELECT mq.alter_queue('mail', max_failures => 2, dead_letter => 'trouble');
 SELECT queue, max_failures, dead_letter FROM mq.queues WHERE queue LIKE 'mail%' ORDER BY 1;
 
 -- A change is part of its transaction.

@@ -19,7 +19,7 @@ SELECT pg_temp.failing($$ SELECT mq.create_queue('q', dead_letter => '') $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('q', dead_letter => 'q') $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('q', dead_letter => 'queues') $$);
 
--- backoff: one dimension, at least one interval, none null, none negative
+-- backoff: one dimension, no null, nothing negative; an empty one is none at all
 SELECT pg_temp.failing($$ SELECT mq.create_queue('q', backoff => '{}') $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('q', backoff => '{1s,NULL}') $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('q', backoff => '{1s,-1s}') $$);

@@ -20,9 +20,10 @@ COMMIT;
 SELECT state, count(*) FROM mq.orders GROUP BY state ORDER BY state;
 -- WITH HOLD.
 DECLARE held CURSOR WITH HOLD FOR SELECT id, body FROM mq.read('orders', 2);
-FETCH ALL FROM held \gset last_
-FETCH BACKWARD 1 FROM held \gset last_
-SELECT mq.ack('orders', :last_id), :last_body;
+FETCH 1 FROM held \gset
+SELECT mq.ack('orders', :id), :body;
+FETCH 1 FROM held \gset
+SELECT mq.ack('orders', :id), :body;
 CLOSE held;
 -- mq.purge_queue and settling while a cursor is open on the view.
 BEGIN;

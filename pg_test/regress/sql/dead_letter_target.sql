@@ -40,13 +40,12 @@ SELECT mq.reject('orders', id, receipt) FROM mq.read('orders');
 SELECT mq.resume('dead');
 SELECT body FROM mq.pop('dead');
 
--- Too small for it (x-death counts, too).
+-- Its max_bytes is for senders: a dead letter is not lost for its size.
 SELECT mq.alter_queue('dead', max_bytes => 100);
 SELECT mq.send('orders', to_jsonb(repeat('x', 200))) > 0 AS sent;
 SELECT count(*) FROM mq.read('orders', 1, '1 microsecond');
-SELECT mq.send('orders', '"next"') > 0 AS sent;
-SELECT body FROM mq.read('orders', 10);
-SELECT length(body #>> '{}') AS kept FROM mq.orders WHERE body <> '"next"';
+SELECT count(*) FROM mq.read('orders', 10);
+SELECT length(body #>> '{}') AS length FROM mq.pop('dead');
 SELECT mq.alter_queue('dead', reset => '{max_bytes}');
 
 -- With overflow drop_oldest, its oldest dead letters make room.
@@ -56,9 +55,8 @@ SELECT count(mq.send('orders', to_jsonb(n))) FROM generate_series(1, 4) n;
 SELECT count(mq.reject('orders', id, receipt)) FROM mq.read('orders', 10);
 SELECT body FROM mq.dead ORDER BY id;
 
--- While it is somebody's dead-letter queue, it cannot be dropped, nor its view; unless cascaded.
+-- While it is somebody's dead-letter queue, it cannot be dropped; unless cascaded.
 SELECT mq.drop_queue('dead');
-DROP VIEW mq.dead;
 SELECT mq.drop_queue('dead', cascade => true);
 SELECT queue, max_failures, dead_letter FROM mq.queues;
 -- Gone: a message that fails too often has nowhere to go, as in a queue that never had one. Reading goes on.

@@ -6,7 +6,9 @@ SELECT name, trusted, relocatable, schema FROM pg_available_extension_versions W
 -- While there are queues, it is not dropped.
 SELECT mq.create_queue('orders', max_failures => 1);
 SELECT mq.send('orders', '1') > 0 AS sent;
+\set VERBOSITY terse
 DROP EXTENSION pg_broker;
+\set VERBOSITY default
 SELECT count(*) FROM mq.orders;
 
 -- With CASCADE all goes.
@@ -42,7 +44,7 @@ CREATE EXTENSION pg_broker;
 DROP SCHEMA mq;
 -- It is trusted: who may create in the database may install it.
 CREATE ROLE extension_owner;
-SELECT format('GRANT CREATE ON DATABASE %I TO extension_owner', current_database()) \gexec
+DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO extension_owner', current_database()); END $$;
 SET ROLE extension_owner;
 CREATE EXTENSION pg_broker;
 SELECT mq.create_queue('orders', max_failures => 2);
@@ -54,6 +56,6 @@ SET client_min_messages = warning;
 DROP EXTENSION pg_broker CASCADE;
 RESET client_min_messages;
 RESET ROLE;
-SELECT format('REVOKE CREATE ON DATABASE %I FROM extension_owner', current_database()) \gexec
+DO $$ BEGIN EXECUTE format('REVOKE CREATE ON DATABASE %I FROM extension_owner', current_database()); END $$;
 DROP OWNED BY extension_owner;
 DROP ROLE extension_owner;

@@ -4,7 +4,7 @@
 -- backoff: the wait before retry 1, 2, …; the last repeats; jittered by 10 % at most.
 SELECT mq.create_queue('orders', backoff => '{1min,10min,1h}');
 SELECT mq.send('orders', '{"n": 1}') AS id \gset
--- nacks the message n times (each hand-out made at once, by mq.extend and the owner's patience skipped), telling the wait.
+-- Nacks the message, and tells how long it has to wait.
 CREATE FUNCTION pg_temp.wait_after_nack(queue text, id bigint) RETURNS interval LANGUAGE plpgsql AS $$
 DECLARE
     waits interval;
@@ -91,6 +91,26 @@ ROLLBACK;
 SELECT count(*) FROM mq.read('transactional');
 SELECT count(*) FROM mq.transactional;
 SELECT body, headers #>> '{x-death,0,reason}' AS reason, headers #> '{x-death,0,failures}' AS failures FROM mq.transactional_dead;
+-- The message comes back to other sessions and to this one; each time with its count.
+SELECT mq.send('transactional', '"twice"') AS id \gset
+BEGIN;
+SELECT body FROM mq.pop('transactional');
+ROLLBACK;
+SELECT body, attempts, failures, last_error FROM mq.read('transactional', 1, '1 hour');
+SELECT mq.ack('transactional', :id);
+-- A worker that rolls back whatever it does, also when there is nothing, does not lose the count.
+SELECT mq.send('transactional', '"loop"') AS id \gset
+BEGIN;
+SELECT body FROM mq.pop('transactional');
+ROLLBACK;
+BEGIN;
+SELECT body, failures FROM mq.pop('transactional');
+ROLLBACK;
+BEGIN;
+SELECT body, failures FROM mq.pop('transactional');
+ROLLBACK;
+SELECT count(*) FROM mq.read('transactional');
+SELECT body FROM mq.transactional_dead ORDER BY id;
 -- What is not the message's fault does not count: a serialization failure (class 40), a cancelled query (57).
 SELECT mq.send('transactional', '"unlucky"') AS id \gset
 BEGIN;

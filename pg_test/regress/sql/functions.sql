@@ -2,9 +2,14 @@
 \ir include/helpers.sql
 SELECT mq.create_queue('orders', max_failures => 1);
 
-SELECT p.proname AS name, CASE p.prokind WHEN 'p' THEN 'CALL' ELSE pg_get_function_result(p.oid) END AS result,
-       pg_get_function_arguments(p.oid) AS arguments
-FROM pg_proc p WHERE p.pronamespace = 'mq'::regnamespace ORDER BY 1 \gx
+\pset format unaligned
+\pset tuples_only on
+SELECT format('%smq.%s(%s)%s', CASE prokind WHEN 'p' THEN 'CALL ' END, proname,
+    regexp_replace(pg_get_function_arguments(p.oid), '::[a-z ]+(\[\])?', '', 'g'),
+    CASE prokind WHEN 'f' THEN ' → ' || pg_get_function_result(p.oid) END)
+FROM pg_proc p WHERE p.pronamespace = 'mq'::regnamespace ORDER BY 1;
+\pset format aligned
+\pset tuples_only off
 
 -- No overloads: untyped parameters of drivers find the one.
 SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'mq'::regnamespace GROUP BY 1 HAVING count(*) > 1;

@@ -60,7 +60,7 @@ SELECT body, state FROM mq.latest ORDER BY id;
 SELECT mq.send('latest', '7', priority => 9, delay => '1 hour') > 0 AS sent;
 SELECT mq.send('latest', '8') > 0 AS sent, mq.send('latest', '9') > 0 AS sent;
 SELECT body, state FROM mq.latest ORDER BY id;
--- A batch larger than the queue: its last ones.
+-- A batch larger than the queue is refused.
 SELECT count(*) FROM mq.send_batch('latest', '{10,11,12,13,14}');
 SELECT body, state FROM mq.latest ORDER BY id;
 -- Everything is held: there is no room to make.

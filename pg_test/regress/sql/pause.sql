@@ -49,9 +49,10 @@ ROLLBACK;
 SELECT paused FROM mq.queues WHERE queue = 'orders';
 SELECT mq.resume('orders');
 
--- A moment that is past is no pause. Refused: what is never.
+-- A moment that is past is refused; infinity is until resumed.
 SELECT mq.pause('orders', until => '2001-01-01');
 SELECT mq.pause('orders', until => 'infinity');
+SELECT paused, paused_until FROM mq.queues WHERE queue = 'orders';
 SELECT mq.pause('orders', until => '-infinity');
 SELECT mq.pause(NULL);
 SELECT mq.pause('nowhere');

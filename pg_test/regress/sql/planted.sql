@@ -33,19 +33,19 @@ BEGIN
             pg_has_role(oid\,text),nextval(regclass),nextval(text),hashtext(text),hashtextextended(text\,bigint),
             pg_notify(text\,text),jsonb_build_object(text\,text),jsonb_build_array(jsonb),
             jsonb_array_length(jsonb),to_regclass(text),count(bigint),min(bigint),max(bigint)}'::text[] LOOP
-            EXECUTE format('CREATE FUNCTION %I.%s RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$',
+            EXECUTE pg_catalog.format('CREATE FUNCTION %I.%s RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$',
                 place, f, CASE WHEN f LIKE '%any%' THEN 'integer' ELSE 'text' END, f);
         END LOOP;
-        EXECUTE format('CREATE FUNCTION %I.op(a jsonb, b text) RETURNS text LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$', place, '->>');
-        EXECUTE format('CREATE OPERATOR %I.->> (LEFTARG = jsonb, RIGHTARG = text, FUNCTION = %1$I.op)', place);
-        EXECUTE format('CREATE FUNCTION %I.opb(a bigint, b bigint) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN false; END $f$', place, '=');
-        EXECUTE format('CREATE OPERATOR %I.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = %1$I.opb)', place);
-        EXECUTE format('CREATE OPERATOR %I.< (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = %1$I.opb)', place);
-        EXECUTE format('CREATE FUNCTION %I.opt(a timestamptz, b timestamptz) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN false; END $f$', place, '<=');
-        EXECUTE format('CREATE OPERATOR %I.<= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = %1$I.opt)', place);
-        EXECUTE format('CREATE OPERATOR %I.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = %1$I.opt)', place);
-        EXECUTE format('CREATE FUNCTION %I.opi(a timestamptz, b interval) RETURNS timestamptz LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$', place, '+');
-        EXECUTE format('CREATE OPERATOR %I.+ (LEFTARG = timestamptz, RIGHTARG = interval, FUNCTION = %1$I.opi)', place);
+        EXECUTE pg_catalog.format('CREATE FUNCTION %I.op(a jsonb, b text) RETURNS text LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$', place, '->>');
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.->> (LEFTARG = jsonb, RIGHTARG = text, FUNCTION = %1$I.op)', place);
+        EXECUTE pg_catalog.format('CREATE FUNCTION %I.opb(a bigint, b bigint) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN false; END $f$', place, '=');
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = %1$I.opb)', place);
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.< (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = %1$I.opb)', place);
+        EXECUTE pg_catalog.format('CREATE FUNCTION %I.opt(a timestamptz, b timestamptz) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN false; END $f$', place, '<=');
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.<= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = %1$I.opt)', place);
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = %1$I.opt)', place);
+        EXECUTE pg_catalog.format('CREATE FUNCTION %I.opi(a timestamptz, b interval) RETURNS timestamptz LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.spring(%L); RETURN NULL; END $f$', place, '+');
+        EXECUTE pg_catalog.format('CREATE OPERATOR %I.+ (LEFTARG = timestamptz, RIGHTARG = interval, FUNCTION = %1$I.opi)', place);
     END LOOP;
 END $$;
 -- Relations and types that a careless search would find first.
@@ -84,6 +84,15 @@ BEGIN
     PERFORM mq.drop_queue('orders'), mq.drop_queue('orders_dead');
     RETURN 'ok';
 END $$;
+-- The traps work: who does not look where he steps is caught.
+SET ROLE planted_victim;
+SET search_path = evil, pg_catalog;
+SELECT clock_timestamp(), 1::bigint = 1::bigint AS one_is_one;
+RESET search_path;
+RESET ROLE;
+SELECT what, by_whom FROM evil.sprung ORDER BY what;
+DELETE FROM evil.sprung;
+
 -- First with PostgreSQL's own path, to have seen it work,
 SET ROLE planted_victim;
 SELECT pg_temp.whole_life();

@@ -82,8 +82,7 @@ INSERT INTO calls (sql) VALUES
     ($$ CREATE FUNCTION mq.planted() RETURNS int LANGUAGE sql AS 'SELECT 1' $$),
     ($$ CREATE TABLE mq.planted () $$),
     ($$ DROP VIEW mq.orders $$),
-    ($$ ALTER VIEW mq.orders OWNER TO CURRENT_USER $$),
-    ($$ GRANT ALL ON mq.orders TO PUBLIC $$);
+    ($$ ALTER VIEW mq.orders OWNER TO CURRENT_USER $$);
 SELECT sql, pg_temp.may('none', sql) AS "none", pg_temp.may('insert', sql) AS "INSERT", pg_temp.may('select', sql) AS "SELECT",
        pg_temp.may('update', sql) AS "UPDATE", pg_temp.may('delete', sql) AS "DELETE", pg_temp.may('owner', sql) AS "owner"
 FROM calls ORDER BY nr;

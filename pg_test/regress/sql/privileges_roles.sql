@@ -17,9 +17,6 @@ SELECT mq.send('orders', '2');
 RESET SESSION AUTHORIZATION;
 
 -- SECURITY DEFINER: the function's owner counts. A worker who may not send may be given a way to.
-SET ROLE roles_app;
-CREATE FUNCTION pg_temp.noop() RETURNS int LANGUAGE sql AS 'SELECT 1';
-RESET ROLE;
 CREATE SCHEMA app AUTHORIZATION roles_app;
 GRANT USAGE ON SCHEMA app TO roles_worker, roles_other;
 SET ROLE roles_app;
@@ -129,7 +126,9 @@ RESET row_security;
 RESET ROLE;
 
 -- A role that is dropped is named in the error; its queues must be given away first.
+\set VERBOSITY terse
 DROP ROLE roles_app;
+\set VERBOSITY default
 ALTER DEFAULT PRIVILEGES FOR ROLE roles_app REVOKE INSERT ON TABLES FROM roles_other;
 ALTER DEFAULT PRIVILEGES FOR ROLE roles_app REVOKE SELECT ON SEQUENCES FROM roles_other;
 DROP OWNED BY roles_app, roles_worker, roles_other, roles_group, roles_reader, roles_writer, roles_monitor CASCADE;

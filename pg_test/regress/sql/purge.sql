@@ -2,8 +2,8 @@
 \ir include/helpers.sql
 SELECT mq.create_queue('orders', max_failures => 3);
 SELECT count(mq.send('orders', to_jsonb(n))) FROM generate_series(1, 10) n;
-SELECT mq.send('orders', '"delayed"', delay => '1 hour') > 0, mq.send('orders', '"expired"', ttl => '1 microsecond') > 0;
 SELECT id, receipt FROM mq.read('orders', 1, '1 hour') \gset
+SELECT mq.send('orders', '"delayed"', delay => '1 hour') > 0, mq.send('orders', '"expired"', ttl => '1 microsecond') > 0;
 
 -- Ready, delayed, leased, expired: all of them.
 SELECT mq.purge_queue('orders');

@@ -31,7 +31,7 @@ SELECT headers, priority, dedup_key, expires_at, state FROM mq.orders WHERE id =
 
 -- A body is any JSON value, kept exactly, JSON null and large numbers as well.
 SELECT mq.create_queue('values');
-SELECT count(mq.send('values', body)) FROM unnest(ARRAY['null', 'true', '0', '-0.10', '1e400',
+SELECT count(mq.send('values', body)) FROM unnest(ARRAY['null', 'true', '0', '-0.10', '1e30',
     '123456789012345678901234567890.123456789', '""', '"a\u00e9\ud83d\udce6\\ \"\n"', '[]', '{}',
     '[1, [2, {"three": null}]]', '{"a": 1, "a": 2}']::jsonb[]) body;
 SELECT body, jsonb_typeof(body), data FROM mq.read('values', 100);

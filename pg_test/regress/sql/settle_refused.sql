@@ -43,7 +43,7 @@ SELECT pg_temp.failing($$ SELECT mq.nack_batch('orders', '{1}', delay => '-1 sec
 SELECT pg_temp.failing($$ SELECT mq.release_batch('orders', '{1}', delay => '-1 second') $$);
 SELECT pg_temp.failing($$ SELECT mq.extend_batch('orders', '{1}', visibility => '0') $$);
 
--- There is no function for a single call under another name, and none takes an id as text.
+-- An id is a number.
 SELECT pg_temp.failing($$ SELECT mq.ack('orders', 'x') $$);
 
 -- It is still held, and only its receipt settles it.

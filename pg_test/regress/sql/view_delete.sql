@@ -6,12 +6,12 @@ SELECT mq.send('orders', '{"customer": 7}', delay => '1 hour') > 0 AS delayed, m
 
 -- What matches goes, also what is delayed …
 DELETE FROM mq.orders WHERE body ->> 'customer' = '7' RETURNING body, state;
--- … or leased: its holder finds that it has it no more …
+-- … or expired …
+DELETE FROM mq.orders WHERE state = 'expired' RETURNING body;
+-- … or leased: its holder finds that it has it no more.
 SELECT id, receipt, body FROM mq.read('orders') \gset
 DELETE FROM mq.orders WHERE id = :id RETURNING body, state, receipt;
 SELECT mq.ack('orders', :id, :receipt);
--- … or expired.
-DELETE FROM mq.orders WHERE state = 'expired' RETURNING body;
 SELECT body FROM mq.orders;
 -- Nothing goes to the archive, nor to the dead-letter queue.
 SELECT (SELECT count(*) FROM mq.orders_archive) AS archived, (SELECT count(*) FROM mq.orders_dead) AS dead;

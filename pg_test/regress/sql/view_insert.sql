@@ -69,8 +69,9 @@ SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, priority) VALUES ('1', -1
 SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, group_key) VALUES ('1', 'g') $$);
 SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, visible_at) VALUES ('1', 'infinity') $$);
 SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, visible_at) VALUES ('1', '-infinity') $$);
-SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, expires_at) VALUES ('1', 'infinity') $$);
 SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, expires_at) VALUES ('1', '-infinity') $$);
+-- an expiry at infinity is none
+SELECT pg_temp.failing($$ INSERT INTO mq.orders (body, expires_at) VALUES ('1', 'infinity') $$);
 
 -- What the queue itself sets cannot be given.
 SELECT pg_temp.failing(format('INSERT INTO mq.orders (body, %I) VALUES (''1'', %L)', attname, value))
@@ -78,7 +79,7 @@ FROM pg_attribute JOIN (VALUES ('id', '1'), ('receipt', '1'), ('queue', 'orders'
     ('last_error', ''), ('enqueued_at', '2020-01-01'), ('read_at', '2020-01-01'), ('state', 'ready')) AS given(attname, value) USING (attname)
 WHERE attrelid = 'mq.orders'::regclass ORDER BY attnum;
 SELECT count(*) FROM mq.orders WHERE body = '1';
--- The archive is for looking.
+-- The archive is for looking, and for its owner to delete from.
 SELECT pg_temp.failing($$ INSERT INTO mq.orders_archive (body) VALUES ('1') $$);
 SELECT pg_temp.failing($$ UPDATE mq.orders_archive SET body = '1' $$);
 SELECT pg_temp.failing($$ DELETE FROM mq.orders_archive $$);

@@ -51,6 +51,7 @@ SELECT count(*) FROM mq.read('orders', wait => '10 ms');
 COMMIT;
 
 -- Refused.
+SET statement_timeout = '5 s';
 CALL mq.wait(NULL, '1 s', NULL);
 CALL mq.wait('nowhere', '1 s', NULL);
 CALL mq.wait('orders', '-1 s', NULL);
@@ -61,6 +62,7 @@ CALL mq.wait_any('{orders,NULL}', '1 s', NULL);
 CALL mq.wait_any('{orders,nowhere}', '1 s', NULL);
 CALL mq.wait_any('{{orders},{mails}}', '1 s', NULL);
 CALL mq.wait_any('{orders}', '-1 s', NULL);
+RESET statement_timeout;
 -- One that is cancelled is over.
 SET statement_timeout = '50 ms';
 CALL mq.wait('orders', '20 s', NULL);
