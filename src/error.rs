@@ -21,7 +21,7 @@ pub enum State {
     DependentObjects,
     ActiveTransaction,
     ObjectInUse,
-    NotInPrerequisiteState,
+    Broken,
     FeatureNotSupported,
     Internal,
 }
@@ -151,7 +151,7 @@ impl Error {
             Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
             Error::InTransaction(_) => State::ActiveTransaction,
             Error::Leased { .. } => State::ObjectInUse,
-            Error::BrokenQueue(_) => State::NotInPrerequisiteState,
+            Error::BrokenQueue(_) => State::Broken,
             Error::Internal(_) => State::Internal,
         }
     }

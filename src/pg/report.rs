@@ -18,7 +18,7 @@ fn code(state: State) -> PgSqlErrorCode {
         State::ActiveTransaction => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
         State::ReadOnly => PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
         State::ObjectInUse => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-        State::NotInPrerequisiteState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        State::Broken => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         State::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         State::Internal => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     }

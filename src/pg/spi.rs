@@ -122,6 +122,7 @@ struct Present {
     tidscan: bool,
     indexscan: bool,
     indexonlyscan: bool,
+    jit: bool,
 }
 
 impl Present {
@@ -139,6 +140,7 @@ impl Present {
                 tidscan: pg_sys::enable_tidscan,
                 indexscan: pg_sys::enable_indexscan,
                 indexonlyscan: pg_sys::enable_indexonlyscan,
+                jit: pg_sys::jit_enabled,
             };
             if old.isolation >= pg_sys::XACT_REPEATABLE_READ as i32 {
                 pg_sys::GetTransactionSnapshot();
@@ -152,6 +154,8 @@ impl Present {
             pg_sys::enable_tidscan = true;
             pg_sys::enable_indexscan = path == Path::Index;
             pg_sys::enable_indexonlyscan = path == Path::Index;
+            // Before 18, paths that cannot be avoided count as very costly: worth compiling.
+            pg_sys::jit_enabled = false;
             old
         }
     }
@@ -170,6 +174,7 @@ impl Drop for Present {
             pg_sys::enable_tidscan = self.tidscan;
             pg_sys::enable_indexscan = self.indexscan;
             pg_sys::enable_indexonlyscan = self.indexonlyscan;
+            pg_sys::jit_enabled = self.jit;
         }
     }
 }

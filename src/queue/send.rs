@@ -175,10 +175,10 @@ pub fn one(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
 
 /// Sends many messages. Gives their ids in order; a duplicate's is the winner's.
 pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> {
-    for m in &mut list {
-        m.id = insert::new_id(q);
+    let mut ids = insert::new_ids(q, list.len());
+    for (m, id) in list.iter_mut().zip(&ids) {
+        m.id = *id;
     }
-    let mut ids: Vec<i64> = list.iter().map(|m| m.id).collect();
     // Keys are taken in their order, so that two batches cannot wait for each other.
     let mut keyed: Vec<usize> = (0..list.len())
         .filter(|&i| list[i].dedup_key.is_some())
@@ -189,10 +189,15 @@ pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result
     } else {
         window_end(q, now)
     };
+    let mut before: Option<usize> = None;
     for i in keyed {
-        if let Some(key) = &list[i].dedup_key {
-            ids[i] = keys::take(spi, q, key, list[i].id, until, now)?;
-        }
+        // A key that the batch itself has just taken belongs to its first message.
+        ids[i] = match (before, &list[i].dedup_key) {
+            (Some(first), key) if list[first].dedup_key == *key => ids[first],
+            (_, Some(key)) => keys::take(spi, q, key, list[i].id, until, now)?,
+            (_, None) => ids[i],
+        };
+        before = Some(i);
     }
     let mut at = 0;
     list.retain(|m| {
@@ -251,8 +256,14 @@ fn enter(
             });
         }
         if over > 0 {
-            let dropped = bury::oldest(spi, q, over, now)?;
-            if dropped < over {
+            // Room for what comes is made by whoever brings it; what is over beyond that, by one
+            // sender at a time, or several would each drop the same excess from other messages.
+            let drop = if length::try_lock(q) {
+                length::total(spi, q)? - limit
+            } else {
+                over.min(n)
+            };
+            if drop > 0 && bury::oldest(spi, q, drop, now)? < drop.min(n) {
                 return Err(Error::Full {
                     queue: q.name.clone(),
                     limit,

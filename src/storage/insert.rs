@@ -29,6 +29,11 @@ pub fn new_id(q: &Queue) -> i64 {
     rel::nextval(q.sequence)
 }
 
+/// Ids for so many new messages.
+pub fn new_ids(q: &Queue, n: usize) -> Vec<i64> {
+    rel::nextvals(q.sequence, n)
+}
+
 pub fn one(spi: &Spi, q: &Queue, m: &Message, now: Micros) -> Result<()> {
     run(
         spi,

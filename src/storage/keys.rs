@@ -14,55 +14,86 @@ use crate::pg::value::{Ty, Value};
 /// still open.
 pub fn take(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<i64> {
     loop {
-        let rows = run(
-            spi,
-            q,
-            Kind::KeyTake,
-            &[Ty::Text, Ty::Int8, Ty::Timestamptz, Ty::Timestamptz],
-            &[
-                Value::text(key),
-                Value::int8(id),
-                Value::timestamptz(until),
-                Value::timestamptz(now),
-            ],
-            || {
-                format!(
-                    "INSERT INTO {}_keys AS k (key, id, until) VALUES ($1, $2, $3) \
-                     ON CONFLICT (key) DO UPDATE SET id=excluded.id, until=excluded.until \
-                     WHERE k.until <= $4",
-                    table(q)
-                )
-            },
-        )?;
-        if rows.processed > 0 {
-            return Ok(id);
-        }
-        let rows = run(
-            spi,
-            q,
-            Kind::KeyHolder,
-            &[Ty::Text],
-            &[Value::text(key)],
-            || {
-                let t = table(q);
-                format!(
-                    "SELECT k.id, k.until = 'infinity' AND (SELECT m.id FROM {t} m \
-                 WHERE m.id = k.id) IS NULL FROM {t}_keys k WHERE k.key = $1"
-                )
-            },
-        )?;
-        match (rows.get(0, 0).as_int8(), rows.get(0, 1).as_bool()) {
+        match holder(spi, q, key, now)? {
+            Some((holder, Hold::Current)) => return Ok(holder),
             // The holder keeps the key for as long as it is in the queue, and it has left.
-            (Some(holder), Some(true)) => {
+            Some((holder, Hold::Left)) => {
                 if steal(spi, q, key, holder, id, until)? {
                     return Ok(id);
                 }
             }
-            (Some(holder), _) => return Ok(holder),
-            // Removed in between, by upkeep: try again.
-            (None, _) => {}
+            Some((_, Hold::Over)) | None => {
+                if seize(spi, q, key, id, until, now)? {
+                    return Ok(id);
+                }
+            }
         }
     }
+}
+
+/// What a key's entry is worth.
+enum Hold {
+    Current,
+    Over,
+    Left,
+}
+
+/// Who has a key, as far as is committed. Looks without locking: a duplicate of something sent
+/// long ago neither waits nor makes others wait.
+fn holder(spi: &Spi, q: &Queue, key: &str, now: Micros) -> Result<Option<(i64, Hold)>> {
+    let rows = run(
+        spi,
+        q,
+        Kind::KeyHolder,
+        &[Ty::Text, Ty::Timestamptz],
+        &[Value::text(key), Value::timestamptz(now)],
+        || {
+            let t = table(q);
+            format!(
+                "SELECT k.id, k.until <= $2, k.until = 'infinity' AND (SELECT m.id FROM {t} m \
+                 WHERE m.id = k.id) IS NULL FROM {t}_keys k WHERE k.key = $1"
+            )
+        },
+    )?;
+    Ok(rows.get(0, 0).as_int8().map(|id| {
+        let yes = |col| rows.get(0, col).as_bool() == Some(true);
+        (
+            id,
+            if yes(1) {
+                Hold::Over
+            } else if yes(2) {
+                Hold::Left
+            } else {
+                Hold::Current
+            },
+        )
+    }))
+}
+
+/// Enters a key that nobody has, or whose window is over. Waits for a transaction that has done
+/// so and is still open.
+fn seize(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<bool> {
+    let rows = run(
+        spi,
+        q,
+        Kind::KeyTake,
+        &[Ty::Text, Ty::Int8, Ty::Timestamptz, Ty::Timestamptz],
+        &[
+            Value::text(key),
+            Value::int8(id),
+            Value::timestamptz(until),
+            Value::timestamptz(now),
+        ],
+        || {
+            format!(
+                "INSERT INTO {}_keys AS k (key, id, until) VALUES ($1, $2, $3) \
+                 ON CONFLICT (key) DO UPDATE SET id=excluded.id, until=excluded.until \
+                 WHERE k.until <= $4",
+                table(q)
+            )
+        },
+    )?;
+    Ok(rows.processed > 0)
 }
 
 fn steal(spi: &Spi, q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool> {

@@ -51,6 +51,11 @@ pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
     .map(|_| ())
 }
 
+/// Whether this transaction is the one that may bring an overfull queue back to its limit.
+pub fn try_lock(q: &Queue) -> bool {
+    rel::internal(&format!("q_{}_length", q.n)).is_some_and(rel::try_lock_alter)
+}
+
 /// How many messages there are, as far as this transaction can see.
 pub fn total(spi: &Spi, q: &Queue) -> Result<i64> {
     let rows = run(spi, q, Kind::LengthSum, &[], &[], || {
