@@ -116,26 +116,37 @@ impl RowLocks {
     /// Removes this version of a row; false when somebody else has it locked, or when it is no
     /// longer the newest.
     pub fn try_delete(&self, tid: Tid) -> bool {
+        match self.delete(tid, false) {
+            pg_sys::TM_Result::TM_Ok => true,
+            // Also said of a row that only this transaction has locked. Once it is known to be
+            // locked by us, there is nobody to wait for.
+            pg_sys::TM_Result::TM_BeingModified => {
+                self.try_lock(tid) && self.delete(tid, true) == pg_sys::TM_Result::TM_Ok
+            }
+            _ => false,
+        }
+    }
+
+    fn delete(&self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: as in `try_lock`; a deletion needs no change of an index.
         unsafe {
             let Some(delete) = (*(*self.relation).rd_tableam).tuple_delete else {
-                return false;
+                return pg_sys::TM_Result::TM_Invisible;
             };
-            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 delete(
                     self.relation,
                     &mut pointer,
                     pg_sys::GetCurrentCommandId(true),
                     pg_sys::GetActiveSnapshot(),
                     std::ptr::null_mut(),
-                    false,
+                    wait,
                     &mut failure,
                     false,
                 )
-            });
-            result == pg_sys::TM_Result::TM_Ok
+            })
         }
     }
 }

@@ -101,7 +101,7 @@ fn gone(
     corpses: &[Corpse],
     reason: impl Fn(&Corpse) -> Reason,
 ) -> Result<()> {
-    place::remove(q, &corpses.iter().map(|c| c.place).collect::<Vec<_>>());
+    place::remove(q, &corpses.iter().map(|c| c.place).collect::<Vec<_>>())?;
     length::add(spi, q, -(corpses.len() as i64))?;
     let expired = corpses
         .iter()

@@ -93,7 +93,7 @@ pub fn redrive(
         send::forward(spi, &target, message(&c), now)?;
         done.push(c.place);
     }
-    place::remove(q, &done);
+    place::remove(q, &done)?;
     length::add(spi, q, -(done.len() as i64))?;
     if homeless > 0 {
         report::notice(&format!(

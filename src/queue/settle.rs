@@ -122,7 +122,7 @@ pub fn extend(spi: &Spi, q: &Queue, list: &[HandOut], due: Micros) -> Result<Vec
 
 /// Removes messages whoever holds them.
 pub fn delete(spi: &Spi, q: &Queue, ids: &[i64]) -> Result<Vec<i64>> {
-    let gone = place::remove(q, &settle::seize(spi, q, ids)?);
+    let gone = place::remove(q, &settle::seize(spi, q, ids)?)?;
     length::add(spi, q, -(gone.len() as i64))?;
     Ok(gone)
 }

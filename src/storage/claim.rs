@@ -192,7 +192,7 @@ pub fn take(spi: &Spi, q: &Queue, places: &[Place], take: Take, now: Micros) -> 
                     table(q),
                 )
             })?;
-            place::remove(q, places);
+            place::remove(q, places)?;
             Ok(rows)
         }
     }

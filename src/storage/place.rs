@@ -4,7 +4,7 @@
 use super::plans::{Kind, run, run_by_place};
 use super::table;
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::array;
 use crate::pg::spi::{Rows, Spi};
 use crate::pg::tuple::{Pinned, RowLocks, Tid};
@@ -84,18 +84,20 @@ pub fn act(
         .collect())
 }
 
-/// Removes rows that this transaction has locked; gives the ids of those removed.
-pub fn remove(q: &Queue, places: &[Place]) -> Vec<i64> {
+/// Removes rows that this transaction has locked; gives their ids.
+pub fn remove(q: &Queue, places: &[Place]) -> Result<Vec<i64>> {
     if places.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let _pinned = Pinned::now();
     let rows = RowLocks::of(q.storage);
-    places
-        .iter()
-        .filter(|p| rows.try_delete(p.0))
-        .map(|p| p.1)
-        .collect()
+    match places.iter().find(|p| !rows.try_delete(p.0)) {
+        None => Ok(ids(places)),
+        Some(lost) => Err(Error::Internal(format!(
+            "message {} of queue \"{}\" changed while it was locked",
+            lost.1, q.name
+        ))),
+    }
 }
 
 /// Removes rows of a companion table, found and locked by `find` (which returns ctid alone).

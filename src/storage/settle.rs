@@ -212,7 +212,7 @@ pub fn purge(spi: &Spi, q: &Queue) -> Result<i64> {
         let Some(&(_, last)) = found.last() else {
             return Ok(gone);
         };
-        super::place::remove(q, &places);
+        super::place::remove(q, &places)?;
         gone += places.len() as i64;
         after = last;
     }
