@@ -273,7 +273,7 @@ fn usage(argument: &str) -> &'static str {
         "qty" => "Say how many messages to take, as in mq.read('orders', qty => 10).",
         "visibility" => "Say how long the lease lasts, as in visibility => '30 seconds'.",
         "delay" => "Say how long to wait, as in delay => '5 minutes'.",
-        "deliver_at" => "Give a time, as in deliver_at => now() + '1 hour'.",
+        "deliver_at" | "visible_at" => "Give a time, as in now() + '1 hour'.",
         "ttl" => "Say how long the message is worth delivering, as in ttl => '1 hour'.",
         "expires_at" => "Give a time, or leave it null for never.",
         "priority" => "Higher goes first; 4 is the default, as in priority => 9.",

@@ -193,7 +193,11 @@ fn update(call: &Call) -> Result<Value> {
                 (false, false) => "delayed",
                 (false, true) => "ready",
             };
-            Ok(trigger.returning(Row::New, &[(at("state"), Value::text(state))]))
+            let shown = [
+                (at("priority"), Value::int2(priority)),
+                (at("state"), Value::text(state)),
+            ];
+            Ok(trigger.returning(Row::New, &shown))
         }
         Repaired::Leased => Err(Error::Leased {
             queue: q.name.clone(),

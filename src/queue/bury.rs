@@ -139,10 +139,10 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) 
 }
 
 /// Buries rows that this transaction has locked and that are over. A dead-letter queue that is
-/// full or gone is a warning here.
-pub fn over(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<()> {
+/// full or gone is a warning here. Gives how many left the queue.
+pub fn over(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<usize> {
     if places.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let corpses = upkeep::exhume(spi, q, places, now)?;
     totals::count(
@@ -166,18 +166,20 @@ fn bury(
     corpses: &[Corpse],
     reason: impl Fn(&Corpse) -> Reason,
     now: Micros,
-) -> Result<()> {
+) -> Result<usize> {
     if corpses.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     match target(spi, q, corpses.len() as i64)? {
-        Target::Queue(dead) => {
-            send_letters(spi, q, &dead, corpses, &reason, now)?;
-            gone(spi, q, corpses, reason)
+        Target::Queue(dead) => send_letters(spi, q, &dead, corpses, &reason, now)?,
+        Target::Nowhere => {}
+        Target::Closed(why) => {
+            postpone(spi, q, corpses, &why, now)?;
+            return Ok(0);
         }
-        Target::Nowhere => gone(spi, q, corpses, reason),
-        Target::Closed(why) => postpone(spi, q, corpses, &why, now),
     }
+    gone(spi, q, corpses, reason)?;
+    Ok(corpses.len())
 }
 
 /// Buries messages that a nack has failed for the last allowed time. The rows are locked by this
@@ -195,7 +197,7 @@ pub fn failed(
         c.failures += i32::from(!c.lease_ended);
         c.last_error = error.map(str::to_owned);
     }
-    bury(spi, q, &corpses, |_| Reason::Failures, now)
+    bury(spi, q, &corpses, |_| Reason::Failures, now).map(|_| ())
 }
 
 /// Buries messages for a caller to whom a dead-letter queue that is full or gone is an error. The

@@ -23,8 +23,7 @@ pub fn maintain(q: &Queue) -> Result<u64> {
 
 fn bury_overdue(spi: &Spi, q: &Queue, now: Micros) -> Result<u64> {
     let found = upkeep::overdue(spi, q, PIECE, now)?;
-    bury::over(spi, q, &found, now)?;
-    Ok(found.len() as u64)
+    Ok(bury::over(spi, q, &found, now)? as u64)
 }
 
 fn trim_archive(spi: &Spi, q: &Queue, now: Micros) -> Result<u64> {
