@@ -222,6 +222,8 @@ async fn grows_under_kept_plans(cx: Cx) {
     c.run("SELECT mq.purge_queue('q')").await;
     analyze(&c).await;
     fill(&c, 50_000, "").await;
+    // The first look steps over what the purge left in the index, and clears it away.
+    c.run("SELECT mq.read('q')").await;
     cheap(&c, "analyzed after a purge").await;
 }
 
