@@ -10,7 +10,7 @@ SELECT body FROM mq.read('orders', 1, '1 microsecond');
 SELECT mq.send('orders', '"good"') > 0 AS sent;
 SELECT body FROM mq.read('orders', 10);
 SELECT body, attempts, failures FROM mq.orders ORDER BY id;
-SELECT mq.maintain('orders') AS moved;
+SELECT mq.maintain('orders') >= 0 AS went_on;
 SELECT body FROM mq.pop('orders', 10);
 -- With an expired one it is the same.
 SELECT mq.send('orders', '"expired"', ttl => '1 microsecond') > 0 AS sent;
@@ -59,13 +59,16 @@ SELECT body FROM mq.dead ORDER BY id;
 SELECT mq.drop_queue('dead');
 SELECT mq.drop_queue('dead', cascade => true);
 SELECT queue, max_failures, dead_letter FROM mq.queues;
--- Gone: a message that fails too often has nowhere to go, as in a queue that never had one. Reading goes on.
+-- Gone: dead messages are kept, until the queue is given another, or the option is reset. Reading goes on.
 SELECT mq.send('orders', '"failing"') > 0 AS sent;
 SELECT body FROM mq.read('orders', 1, '1 microsecond');
 SELECT mq.send('orders', '"good"') > 0 AS sent;
 SELECT body FROM mq.read('orders', 10);
 SELECT mq.maintain('orders') >= 0 AS went_on;
 SELECT body FROM mq.orders ORDER BY id;
+SELECT mq.create_queue('dead'), mq.alter_queue('orders', dead_letter => 'dead');
+SELECT mq.maintain('orders') > 0 AS moved;
+SELECT body FROM mq.dead;
 
 -- The right to send there was checked when it was named. Dead letters are written as the owner.
 CREATE ROLE dead_letter_worker;
@@ -90,6 +93,7 @@ SELECT body FROM mq.grave;
 REVOKE INSERT ON mq.grave FROM dead_letter_owner;
 SET ROLE dead_letter_owner;
 SELECT mq.send('jobs', '"expired"', ttl => '1 microsecond') > 0 AS sent, mq.send('jobs', '"good"') > 0 AS sent;
+SELECT body FROM mq.read('jobs', 10);
 SELECT body FROM mq.read('jobs', 10);
 RESET ROLE;
 SELECT mq.drop_queue('jobs', cascade => true);

@@ -17,7 +17,7 @@ SELECT mq.create_queue('orders', dead_letter => 'orders_dead');
 
 -- Refused while it is another's dead-letter queue,
 SELECT mq.drop_queue('orders_dead');
--- unless cascaded: the other has none from then on.
+-- unless cascaded: the other keeps its dead messages, until it is given another.
 SELECT mq.drop_queue('orders_dead', cascade => true);
 SELECT queue, dead_letter FROM mq.queues;
 -- Dropping the other first is as good.

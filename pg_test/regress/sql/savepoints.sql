@@ -88,5 +88,5 @@ BEGIN
         END;
     END LOOP;
 END $$;
-SELECT count(*) FILTER (WHERE body::int % 2 = 1) AS odd, count(*) FILTER (WHERE state = 'leased') AS leased,
-       count(DISTINCT id) = count(*) AS distinct FROM mq.new WHERE body::int > 3 OR body::int = 1;
+-- 100 blocks were not rolled back: each sent one and read one. (Two were there before.)
+SELECT count(*), count(*) FILTER (WHERE state = 'leased') AS leased FROM mq.new;

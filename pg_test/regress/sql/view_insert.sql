@@ -80,6 +80,7 @@ FROM pg_attribute JOIN (VALUES ('id', '1'), ('receipt', '1'), ('queue', 'orders'
 WHERE attrelid = 'mq.orders'::regclass ORDER BY attnum;
 SELECT count(*) FROM mq.orders WHERE body = '1';
 -- The archive is for looking, and for its owner to delete from.
+SELECT count(mq.archive('orders', id)) > 0 AS archived FROM mq.orders;
 SELECT pg_temp.failing($$ INSERT INTO mq.orders_archive (body) VALUES ('1') $$);
 SELECT pg_temp.failing($$ UPDATE mq.orders_archive SET body = '1' $$);
 SELECT pg_temp.failing($$ DELETE FROM mq.orders_archive $$);

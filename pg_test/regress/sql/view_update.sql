@@ -53,7 +53,8 @@ SELECT pg_temp.failing(format('UPDATE mq.orders SET priority = 10 WHERE id = %s'
 SELECT pg_temp.failing(format('UPDATE mq.orders SET body = to_jsonb(repeat(''x'', 1048577)) WHERE id = %s', :expired));
 
 -- NULL means the default, and an expiry at infinity none.
-UPDATE mq.orders SET priority = NULL, expires_at = 'infinity' WHERE id = :expired RETURNING priority, expires_at;
+UPDATE mq.orders SET priority = NULL, expires_at = 'infinity' WHERE id = :expired;
+SELECT priority, expires_at, state FROM mq.orders WHERE id = :expired;
 
 -- Only the owner repairs: a worker, who has UPDATE to consume, does not rewrite messages.
 CREATE ROLE view_update_worker;
