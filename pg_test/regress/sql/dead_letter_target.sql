@@ -10,7 +10,7 @@ SELECT body FROM mq.read('orders', 1, '1 microsecond');
 SELECT mq.send('orders', '"good"') > 0 AS sent;
 SELECT body FROM mq.read('orders', 10);
 SELECT body, attempts, failures FROM mq.orders ORDER BY id;
-SELECT mq.maintain('orders') >= 0 AS went_on;
+SELECT mq.maintain('orders') AS moved;
 SELECT body FROM mq.pop('orders', 10);
 -- With an expired one it is the same.
 SELECT mq.send('orders', '"expired"', ttl => '1 microsecond') > 0 AS sent;
