@@ -30,3 +30,15 @@ CREATE EVENT TRIGGER mq_queue_dropped ON sql_drop
 CREATE EVENT TRIGGER mq_queue_altered ON ddl_command_end
     WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE')
     EXECUTE FUNCTION mq_internal.on_alter();
+
+-- Whoever restores a dump must be able to create tables and views in these schemas, but a
+-- function, operator, cast or type there could capture somebody's call: none but the extension's.
+CREATE FUNCTION mq_internal.on_plant() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'mq_on_plant';
+REVOKE ALL ON FUNCTION mq_internal.on_plant() FROM PUBLIC;
+CREATE EVENT TRIGGER mq_nothing_planted ON ddl_command_end
+    WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'CREATE OPERATOR',
+                 'CREATE TYPE', 'CREATE DOMAIN', 'ALTER FUNCTION', 'ALTER PROCEDURE',
+                 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER OPERATOR', 'ALTER TYPE',
+                 'ALTER DOMAIN')
+    EXECUTE FUNCTION mq_internal.on_plant();

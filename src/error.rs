@@ -73,6 +73,8 @@ pub enum Error {
     NoDeadLetter(String),
     #[error("cannot execute {0} in a read-only transaction")]
     ReadOnly(&'static str),
+    #[error("cannot create {0}: this schema is the extension's")]
+    Planted(String),
     #[error("must be owner of queue \"{0}\"")]
     NotOwner(String),
     #[error("cannot drop queue \"{queue}\" because other objects depend on it")]
@@ -143,9 +145,10 @@ impl Error {
             Error::Column { .. } => State::GeneratedAlways,
             Error::TooLarge { .. } => State::ProgramLimitExceeded,
             Error::Full { .. } => State::ConfigurationLimitExceeded,
-            Error::NotOwner(_) | Error::Denied { .. } | Error::DeadLetterDenied { .. } => {
-                State::InsufficientPrivilege
-            }
+            Error::NotOwner(_)
+            | Error::Planted(_)
+            | Error::Denied { .. }
+            | Error::DeadLetterDenied { .. } => State::InsufficientPrivilege,
             Error::ReadOnly(_) => State::ReadOnly,
             Error::Depends { .. } | Error::PartOfQueue { .. } => State::DependentObjects,
             Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
@@ -206,8 +209,10 @@ impl Error {
                  queue with mq.alter_queue.",
                 quote_ident(target)
             )),
+            Error::Planted(_) => Some("Create it in a schema of your own.".into()),
             Error::ReadOnly(_) => Some(
-                "On a standby, queues can be browsed and measured; send and read on the primary."
+                "In a read-only transaction, and on a standby, queues can be browsed and measured, \
+                 not changed."
                     .into(),
             ),
             Error::Column { hint, .. } => Some((*hint).into()),
@@ -217,8 +222,8 @@ impl Error {
                 quote_literal(queue)
             )),
             Error::Full { queue, .. } => Some(format!(
-                "Consume messages, or use mq.alter_queue({}, max_length => …) or overflow => \
-                 'drop_oldest'.",
+                "Consume messages, send fewer at once, or raise the limit with \
+                 mq.alter_queue({}, max_length => …).",
                 quote_literal(queue)
             )),
             Error::NotOwner(_) => {

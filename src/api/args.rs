@@ -67,10 +67,11 @@ pub fn same_length(
     if len == wanted {
         return Ok(());
     }
-    Err(Error::argument(
+    Err(Error::argument_hint(
         queue,
         name,
         format!("has {len} elements where {first} has {wanted}"),
+        "Give one element for each, null for none.",
     ))
 }
 

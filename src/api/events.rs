@@ -13,6 +13,7 @@ use pg_broker_core::names::{self, archive_of};
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
 sql_function!(mq_on_alter, pg_finfo_mq_on_alter, on_alter);
+sql_function!(mq_on_plant, pg_finfo_mq_on_plant, on_plant);
 
 fn objects(source: &str, condition: &str) -> Result<Vec<Oid>> {
     spi::connect(|spi| {
@@ -110,4 +111,22 @@ fn check_archive(archive: Oid, queue: Oid) -> Result<()> {
         name: format!("the archive of queue \"{queue_name}\""),
         hint: "Alter the queue; its archive follows.".into(),
     })
+}
+
+/// Something callable was made or moved into one of our schemas by somebody else.
+fn on_plant(call: &Call) -> Result<Value> {
+    event::require(call)?;
+    let planted = spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT o.object_identity FROM pg_catalog.pg_event_trigger_ddl_commands() o \
+             WHERE o.schema_name IN ('mq', 'mq_internal') AND NOT o.in_extension LIMIT 1",
+            &[],
+            &[],
+        )?;
+        Ok(rows.get(0, 0).as_text())
+    })?;
+    match planted {
+        None => Ok(Value::NULL),
+        Some(name) => Err(Error::Planted(name)),
+    }
 }

@@ -5,6 +5,7 @@ use crate::catalog::{self, Options, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
+use crate::pg::report;
 use crate::pg::role;
 use crate::pg::spi;
 use crate::pg::time;
@@ -136,6 +137,13 @@ fn alter_queue(call: &Call) -> Result<Value> {
     }
     catalog::update(q.view, &new)?;
     let lowered = new.max_failures.is_some() && new.max_failures != q.options.max_failures;
+    if new.max_failures.is_some() && new.dead_letter.is_none() && lowered {
+        report::notice(&format!(
+            "queue \"{name}\" has no dead-letter queue: messages that have failed {} time(s) are \
+             removed and counted as dead",
+            new.max_failures.unwrap_or_default()
+        ));
+    }
     if lowered {
         let q = reopen(&name)?;
         spi::connect(|spi| upkeep::mark_failed_out(spi, &q, time::now()))?;
