@@ -5,7 +5,7 @@
 //! open, the state that its session sees. Nobody else may take or settle it meanwhile.
 
 use crate::message::{Message, Place};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Default)]
 struct Slot {
@@ -33,6 +33,8 @@ pub struct Model {
     keys: HashMap<String, (i64, Option<usize>)>,
     sessions: Vec<Session>,
     pub max_failures: Option<i64>,
+    /// Messages whose failures cannot be followed, because a hand-out was rolled back.
+    pub unsure: HashSet<i64>,
     /// Receipts that were given once, current or not.
     pub receipts: Vec<(i64, i64)>,
 }
@@ -44,6 +46,7 @@ impl Model {
             keys: HashMap::new(),
             sessions: (0..sessions).map(|_| Session::default()).collect(),
             max_failures,
+            unsure: HashSet::new(),
             receipts: Vec::new(),
         }
     }
@@ -138,8 +141,7 @@ impl Model {
                     if handed {
                         hands = true;
                         // How it is counted is the session's affair: no longer known here.
-                        let kept = [slot.current.as_mut(), slot.committed.as_mut()];
-                        kept.into_iter().flatten().for_each(|m| m.failures = None);
+                        self.unsure.insert(id);
                         self.sessions[s].pending.push(id);
                     }
                 }
@@ -246,7 +248,7 @@ impl Model {
             m.place = if popped { Place::Gone } else { Place::Leased };
             now = (m.attempts, m.failures);
         });
-        now
+        if self.unsure.contains(&id) { (now.0, None) } else { now }
     }
 
     /// The lease of a message runs out while the session waits.
