@@ -108,37 +108,6 @@ impl Conn {
         let pid = pid.unwrap_or(0);
         Ok(Conn { client, heard, pid })
     }
-    }
-
-    pub async fn try_open(port: u16, db: &str, role: &str) -> Result<Conn, tokio_postgres::Error> {
-        let mut config = tokio_postgres::Config::new();
-        config.host("127.0.0.1").port(port).dbname(db).user(role);
-        config.connect_timeout(Duration::from_secs(20));
-        let (client, mut link) = config.connect(NoTls).await?;
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let ears = heard.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|cx| link.poll_message(cx)).await {
-                let mut heard = ears.lock().unwrap();
-                match message {
-                    AsyncMessage::Notice(n) if n.severity() == "WARNING" => {
-                        heard.warnings.push(n.message().to_string());
-                    }
-                    AsyncMessage::Notification(n) => {
-                        heard.notifications.push(n.channel().to_string());
-                    }
-                    _ => {}
-                }
-            }
-        });
-        let mut conn = Conn {
-            client,
-            heard,
-            pid: 0,
-        };
-        conn.pid = conn.int("SELECT pg_backend_pid()").await as i32;
-        Ok(conn)
-    }
 
     pub async fn cells(&self, sql: &str) -> Result<Cells, Refusal> {
         let mut rows = Vec::new();

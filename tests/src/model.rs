@@ -248,7 +248,11 @@ impl Model {
             m.place = if popped { Place::Gone } else { Place::Leased };
             now = (m.attempts, m.failures);
         });
-        if self.unsure.contains(&id) { (now.0, None) } else { now }
+        if self.unsure.contains(&id) {
+            (now.0, None)
+        } else {
+            now
+        }
     }
 
     /// The lease of a message runs out while the session waits.
