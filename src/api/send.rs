@@ -36,7 +36,6 @@ fn send_one(
     let headers = call.arg(2);
     let payload = if body.is_null() { data } else { body };
     send::check_payload(q, argument, payload, headers)?;
-    send::check_sender(q, headers)?;
     let wish = Wish {
         delay: call.arg(3).as_interval(),
         deliver_at: call.arg(4).as_timestamptz(),
@@ -126,7 +125,6 @@ fn send_batch(call: &Call) -> Result<Value> {
             ));
         }
         send::check_payload(&q, "bodies", bodies[i], headers[i])?;
-        send::check_sender(&q, headers[i])?;
         let group_key = groups[i].as_text();
         send::check_group(&q, group_key.as_deref())?;
         messages.push(Message {

@@ -98,7 +98,6 @@ fn insert(call: &Call) -> Result<Value> {
     let now = time::now();
     let headers = new("headers");
     check(&q, body, data, headers)?;
-    send::check_sender(&q, headers)?;
     if new("visible_at")
         .as_timestamptz()
         .is_some_and(|t| !time::is_finite(t))

@@ -178,25 +178,6 @@ impl Value {
         Self::jsonb(&serde_json::Value::String(text.into()).to_string())
     }
 
-    /// Whether a `jsonb` object has a key.
-    pub fn jsonb_has_key(self, key: &str) -> bool {
-        if self.null {
-            return false;
-        }
-        let key = Value::text(key);
-        // SAFETY: jsonb_exists takes a jsonb and a text and returns a boolean.
-        unsafe {
-            pg_sys::OidFunctionCall2Coll(
-                pg_sys::Oid::from(pg_sys::F_JSONB_EXISTS),
-                pg_sys::InvalidOid,
-                self.datum,
-                key.datum,
-            )
-            .value()
-                != 0
-        }
-    }
-
     /// Whether a `jsonb` is an object.
     pub fn jsonb_is_object(self) -> bool {
         if self.null {

@@ -1,8 +1,8 @@
 //! Dead letters back to where they came from, or to a queue that the caller names.
 
 use crate::catalog::{self, Queue, Right};
-use crate::error::{Error, Result};
-use crate::pg::rel::{Lock, Privilege};
+use crate::error::Result;
+use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::report;
 use crate::pg::spi::Spi;
 use crate::pg::time::Micros;
@@ -71,19 +71,12 @@ pub fn redrive(
     for c in letters(spi, q, ids, max, now)? {
         let target = match (&to, home(&c)) {
             (Some(to), _) => to.clone(),
-            (None, Some(name)) => match targets.get(&name) {
-                Some(known) => known.clone(),
-                None => match open_target(&name, caller) {
-                    Ok(target) => {
-                        targets.insert(name, target.clone());
-                        target
-                    }
-                    Err(Error::NoSuchQueue(_)) => {
-                        homeless += 1;
-                        continue;
-                    }
-                    Err(other) => return Err(other),
-                },
+            (None, Some(name)) => match origin_of(q, name, &mut targets, caller)? {
+                Some(target) => target,
+                None => {
+                    homeless += 1;
+                    continue;
+                }
             },
             (None, None) => {
                 homeless += 1;
@@ -97,12 +90,36 @@ pub fn redrive(
     length::add(spi, q, -(done.len() as i64))?;
     if homeless > 0 {
         report::notice(&format!(
-            "{homeless} message(s) of queue \"{}\" stay: the queue that they came from is not known \
-             or no longer there; name another in \"to\"",
+            "{homeless} message(s) of queue \"{}\" stay: the queue that they came from is not known, \
+             or no longer dead-letters here; name one in \"to\"",
             q.name
         ));
     }
     Ok(done.len() as i64)
+}
+
+/// The queue of that name, when it dead-letters into `q`: anybody who may send to `q` can write
+/// any origin into a message, and must not reach other queues by the hand of who redrives.
+fn origin_of(
+    q: &Queue,
+    name: String,
+    known: &mut HashMap<String, Rc<Queue>>,
+    caller: Oid,
+) -> Result<Option<Rc<Queue>>> {
+    if let Some(target) = known.get(&name) {
+        return Ok(Some(target.clone()));
+    }
+    let is_origin = rel::public(&name)
+        .map(|view| catalog::open_oid(view, Lock::Write))
+        .transpose()?
+        .flatten()
+        .is_some_and(|source| source.options.dead_letter == Some(q.view));
+    if !is_origin {
+        return Ok(None);
+    }
+    let target = open_target(&name, caller)?;
+    known.insert(name, target.clone());
+    Ok(Some(target))
 }
 
 /// Opens a queue that dead letters may be sent to.

@@ -10,7 +10,6 @@ use crate::queue::bury;
 use crate::storage::insert::{self, Message};
 use crate::storage::{keys, length};
 use crate::wake::totals::{self, Total};
-use pg_broker_core::death::HEADER;
 use pg_broker_core::names::DEFAULT_PRIORITY;
 
 /// The longest interval that anything may last: far from the end of PostgreSQL's calendar.
@@ -138,19 +137,6 @@ pub fn check_payload(q: &Queue, name: &'static str, payload: Value, headers: Val
             size,
             limit: q.options.max_bytes,
         });
-    }
-    Ok(())
-}
-
-/// What dead-lettering writes is not for senders to write: mq.redrive goes by it.
-pub fn check_sender(q: &Queue, headers: Value) -> Result<()> {
-    if headers.jsonb_has_key(HEADER) {
-        return Err(Error::argument_hint(
-            &q.name,
-            "headers",
-            format!("must not hold \"{HEADER}\""),
-            "Dead-lettering writes it. Keep its history under another name, or use mq.redrive.",
-        ));
     }
     Ok(())
 }
