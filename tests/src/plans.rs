@@ -1,7 +1,7 @@
 //! What a call costs does not depend on luck: an empty read leaves no trace, and no statistics,
 //! however wrong, make a read look at the whole queue.
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Patience};
 use crate::harness::Cx;
 use crate::{storage, tests};
 
@@ -165,19 +165,30 @@ async fn analyzed_while_delayed(cx: Cx) {
     cheap(&cx.connect().await, "most are delayed").await;
     c.run("SELECT count(*) FROM mq.read('q', 100000, '1 hour')")
         .await;
-    let (pages, scans) = cost(
-        &c,
-        &[
-            "SELECT * FROM mq.read('q', 10)",
-            "SELECT * FROM mq.pop('q')",
-        ],
-    )
-    .await;
+    cleared(&c).await;
+    let empty = [
+        "SELECT * FROM mq.read('q', 10)",
+        "SELECT * FROM mq.pop('q')",
+    ];
+    let (pages, scans) = cost(&c, &empty).await;
     assert_eq!(scans, 0);
     assert!(
-        pages < 1500,
+        pages < 1000,
         "an empty read over 120,000 unready: {pages} pages"
     );
+}
+
+/// Looks until the index no longer leads to what big statements left behind: the first look that
+/// finds those rows dead to everybody clears them away. A passing autovacuum can delay that.
+async fn cleared(c: &Conn) {
+    let patience = Patience::new("the index is cleared");
+    while cost(c, &["SELECT mq.ack('q', id, receipt) FROM mq.read('q')"])
+        .await
+        .0
+        > 400
+    {
+        patience.wait().await;
+    }
 }
 
 async fn never_analyzed(cx: Cx) {
@@ -222,8 +233,7 @@ async fn grows_under_kept_plans(cx: Cx) {
     c.run("SELECT mq.purge_queue('q')").await;
     analyze(&c).await;
     fill(&c, 50_000, "").await;
-    // The first look steps over what the purge left in the index, and clears it away.
-    c.run("SELECT mq.read('q')").await;
+    cleared(&c).await;
     cheap(&c, "analyzed after a purge").await;
 }
 

@@ -21,9 +21,6 @@ async fn unmark(c: &Conn) {
 }
 
 async fn pg_upgrade_from_15(_: Cx) {
-    if world().version < 18 {
-        return;
-    }
     let old = Server::initialized("upgrade-15", 15, &[]);
     let new = Server::initialized("upgrade-18", 18, &["--no-data-checksums"]);
     old.up();

@@ -15,14 +15,19 @@ pub struct World {
 
 static WORLD: OnceLock<World> = OnceLock::new();
 
+/// The version under test: `PG`, 18 unless told.
+pub fn version() -> u32 {
+    let version = std::env::var("PG").unwrap_or_else(|_| "18".into());
+    version.parse().expect("PG=18 or PG=15")
+}
+
 pub fn world() -> &'static World {
     WORLD.get_or_init(|| {
         let root = std::env::var("PGB_ROOT")
             .map(PathBuf::from)
             .unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
         let root = root.canonicalize().expect("the repository's root");
-        let version = std::env::var("PG").unwrap_or_else(|_| "18".into());
-        let version = version.parse().expect("PG=18 or PG=15");
+        let version = version();
         let name = format!("tests-{version}-{}", std::process::id());
         remove_leftovers(&root.join(".run"), version);
         let said = output(Command::new(root.join("scripts/workdir")).arg(name));
