@@ -78,7 +78,7 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
             &[
                 format!(
                     "CREATE {kind}TABLE mq_internal.q_{n} ({}, CONSTRAINT q_{n}_pkey \
-                     PRIMARY KEY (id)) WITH (fillfactor = 50, {VACUUM})",
+                     PRIMARY KEY (id)) WITH (fillfactor = 90, {VACUUM})",
                     columns()
                 ),
                 format!(

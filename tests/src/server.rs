@@ -222,7 +222,9 @@ impl Server {
             "-d",
             db,
         ]);
-        output(psql.arg("-f").arg(file))
+        // Read here: the server's user may not be able to enter the folder that it lies in.
+        let script = std::fs::File::open(file).unwrap();
+        output(psql.stdin(script))
     }
 
     fn pg_ctl(&self, verb: &str) -> Command {
