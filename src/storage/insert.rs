@@ -74,93 +74,60 @@ pub fn one(spi: &Spi, q: &Queue, m: &Message, now: Micros) -> Result<()> {
     .map(|_| ())
 }
 
-/// Many messages with nothing but a body, that share their times and priority.
-fn many_plain(spi: &Spi, q: &Queue, list: &[Message], now: Micros) -> Result<()> {
-    let Some(first) = list.first() else {
-        return Ok(());
-    };
-    run(
-        spi,
-        q,
-        Kind::InsertPlain,
-        &[
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Int2,
-            Ty::Int8Array,
-            Ty::JsonbArray,
-        ],
-        &[
-            Value::timestamptz(now),
-            Value::opt(first.due, Value::timestamptz),
-            Value::opt(first.expires_at, Value::timestamptz),
-            Value::int2(first.priority),
-            array::int8s(&list.iter().map(|m| m.id).collect::<Vec<_>>()),
-            array::build(&list.iter().map(|m| m.body).collect::<Vec<_>>(), Ty::Jsonb),
-        ],
-        || {
-            format!(
-                "INSERT INTO {} (enqueued_at, due, expires_at, priority, id, body) SELECT $1, $2, \
-                 $3, $4, pg_catalog.unnest($5), pg_catalog.unnest($6)",
-                table(q)
-            )
-        },
-    )
-    .map(|_| ())
-}
-
-/// Many messages that share their times and priority and have JSON bodies.
+/// Many messages that share their times and priority and have JSON bodies. Most have nothing else:
+/// then nothing else is passed.
 pub fn many(spi: &Spi, q: &Queue, list: &[Message], now: Micros) -> Result<()> {
     let Some(first) = list.first() else {
         return Ok(());
     };
-    if list
-        .iter()
-        .all(|m| m.headers.is_null() && m.group_key.is_none() && m.dedup_key.is_none())
-    {
-        return many_plain(spi, q, list, now);
-    }
     let column = |f: &dyn Fn(&Message) -> Value, ty| {
         array::build(&list.iter().map(f).collect::<Vec<_>>(), ty)
     };
     let text = |v: &Option<String>| Value::opt(v.as_deref(), Value::text);
-    run(
-        spi,
-        q,
-        Kind::InsertMany,
-        &[
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Int2,
-            Ty::Int8Array,
-            Ty::JsonbArray,
-            Ty::JsonbArray,
-            Ty::TextArray,
-            Ty::TextArray,
-        ],
-        &[
-            Value::timestamptz(now),
-            Value::opt(first.due, Value::timestamptz),
-            Value::opt(first.expires_at, Value::timestamptz),
-            Value::int2(first.priority),
-            column(&|m| Value::int8(m.id), Ty::Int8),
-            column(&|m| m.body, Ty::Jsonb),
+    let mut types = vec![
+        Ty::Timestamptz,
+        Ty::Timestamptz,
+        Ty::Timestamptz,
+        Ty::Int2,
+        Ty::Int8Array,
+        Ty::JsonbArray,
+    ];
+    let mut args = vec![
+        Value::timestamptz(now),
+        Value::opt(first.due, Value::timestamptz),
+        Value::opt(first.expires_at, Value::timestamptz),
+        Value::int2(first.priority),
+        column(&|m| Value::int8(m.id), Ty::Int8),
+        column(&|m| m.body, Ty::Jsonb),
+    ];
+    let is_plain =
+        |m: &Message| m.headers.is_null() && m.group_key.is_none() && m.dedup_key.is_none();
+    let (kind, columns, rows) = if list.iter().all(is_plain) {
+        (
+            Kind::InsertPlain,
+            "id, body",
+            "pg_catalog.unnest($5), pg_catalog.unnest($6)",
+        )
+    } else {
+        types.extend([Ty::JsonbArray, Ty::TextArray, Ty::TextArray]);
+        args.extend([
             column(&|m| m.headers, Ty::Jsonb),
             column(&|m| text(&m.group_key), Ty::Text),
             column(&|m| text(&m.dedup_key), Ty::Text),
-        ],
-        || {
-            format!(
-                "INSERT INTO {} (enqueued_at, due, expires_at, priority, id, body, headers, \
-                 group_key, dedup_key) SELECT $1, $2, $3, $4, l.* FROM ROWS FROM \
-                 (pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), \
-                 pg_catalog.unnest($8), pg_catalog.unnest($9)) AS l(id, body, headers, \
-                 group_key, dedup_key)",
-                table(q)
-            )
-        },
-    )
+        ]);
+        (
+            Kind::InsertMany,
+            "id, body, headers, group_key, dedup_key",
+            "l.* FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), \
+             pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) AS l",
+        )
+    };
+    run(spi, q, kind, &types, &args, || {
+        format!(
+            "INSERT INTO {} (enqueued_at, due, expires_at, priority, {columns}) \
+             SELECT $1, $2, $3, $4, {rows}",
+            table(q)
+        )
+    })
     .map(|_| ())
 }
