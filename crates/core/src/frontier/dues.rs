@@ -255,7 +255,9 @@ impl<const L: usize, const S: usize, const W: i64> Dues<L, S, W> {
         if bucket.may_hold(batch) && bucket.leave(batch) {
             let was = std::mem::take(bucket).earliest;
             self.used = self.used.saturating_sub(1);
-            if was <= self.earliest && self.used > 0 {
+            if self.used == 0 {
+                self.earliest = 0;
+            } else if was <= self.earliest {
                 self.recount();
             }
         }
