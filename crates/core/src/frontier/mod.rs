@@ -34,12 +34,12 @@ pub use reports::Reports;
 pub use spans::{OpenSpans, Span, SpanSet};
 pub use touched::{Dated, Effect, Touched};
 
-/// The lane as the extension uses it: 16 spans, 64 reports and 64 groups of 64, four levels of
-/// 16 buckets, the finest 250 ms wide.
-pub type Lane = LaneOf<16, 64, 64, 4, 16, 250_000>;
+/// The lane as the extension uses it: 16 spans, three rings of reports (which reach back 64, 4,000
+/// and 250,000 of them), four levels of 16 buckets, the finest 250 ms wide. About 6 KB.
+pub type Lane = LaneOf<16, 64, 64, 3, 4, 16, 250_000>;
 pub type Ticket = TicketOf<16, 64>;
 
-/// `K` spans, joined when no more than `NEAR` ids apart; `R` reports; `L` levels of `S` buckets,
+/// `K` spans, joined when no more than `NEAR` ids apart; `D` rings of `R` reports; `L` levels of `S` buckets,
 /// the finest of width `W`.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,12 +47,13 @@ pub struct LaneOf<
     const K: usize,
     const NEAR: i64,
     const R: usize,
+    const D: usize,
     const L: usize,
     const S: usize,
     const W: i64,
 > {
     spans: OpenSpans<K, NEAR>,
-    reports: Reports<R>,
+    reports: Reports<R, D>,
     dues: Dues<L, S, W>,
 }
 
@@ -77,8 +78,15 @@ impl<const K: usize, const NEAR: i64> TicketOf<K, NEAR> {
     }
 }
 
-impl<const K: usize, const NEAR: i64, const R: usize, const L: usize, const S: usize, const W: i64>
-    LaneOf<K, NEAR, R, L, S, W>
+impl<
+    const K: usize,
+    const NEAR: i64,
+    const R: usize,
+    const D: usize,
+    const L: usize,
+    const S: usize,
+    const W: i64,
+> LaneOf<K, NEAR, R, D, L, S, W>
 {
     pub const fn fresh() -> Self {
         Self {

@@ -1,6 +1,7 @@
 //! What has been reported lately, so that a reader can tell what its look may have missed. The
-//! last `R` reports are kept as they were, and the last `R` groups of `R` reports as one span
-//! each: a slow reader then knows less exactly, and a very slow one nothing.
+//! last `R` reports are kept as they were, the last `R` groups of `R` reports as one span each,
+//! and so on up to `D` rings: a slow reader then knows less exactly, and only one that is
+//! beyond the last ring nothing.
 //!
 //! All-zero bytes are the fresh state. Nothing here allocates or panics.
 
@@ -8,27 +9,25 @@ use super::spans::{Span, SpanSet};
 
 #[repr(C)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Reports<const R: usize> {
+pub struct Reports<const R: usize, const D: usize> {
     made: u64,
-    single: [Span; R],
-    groups: [Span; R],
+    rings: [[Span; R]; D],
 }
 
-impl<const R: usize> Default for Reports<R> {
+impl<const R: usize, const D: usize> Default for Reports<R, D> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const R: usize> Reports<R> {
+impl<const R: usize, const D: usize> Reports<R, D> {
     const SIZE: u64 = R as u64;
 
     pub const fn new() -> Self {
-        const { assert!(R > 0) };
+        const { assert!(R > 1 && D > 0) };
         Self {
             made: 0,
-            single: [Span::new(0, 0); R],
-            groups: [Span::new(0, 0); R],
+            rings: [[Span::new(0, 0); R]; D],
         }
     }
 
@@ -37,27 +36,22 @@ impl<const R: usize> Reports<R> {
         self.made
     }
 
-    fn place(ring: &[Span; R], number: u64) -> Span {
-        let at = usize::try_from(number % Self::SIZE).unwrap_or(0);
-        ring.get(at).copied().unwrap_or_default()
-    }
-
-    fn put(ring: &mut [Span; R], number: u64, span: Span) {
-        let at = usize::try_from(number % Self::SIZE).unwrap_or(0);
-        if let Some(place) = ring.get_mut(at) {
-            *place = span;
-        }
+    fn place(group: u64) -> usize {
+        usize::try_from(group % Self::SIZE).unwrap_or(0)
     }
 
     pub fn record(&mut self, span: Span) {
-        let group = self.made / Self::SIZE;
-        let begun = if self.made.is_multiple_of(Self::SIZE) {
-            span
-        } else {
-            Self::place(&self.groups, group).hull(span)
-        };
-        Self::put(&mut self.single, self.made, span);
-        Self::put(&mut self.groups, group, begun);
+        let mut unit: u64 = 1;
+        for ring in &mut self.rings {
+            if let Some(group) = ring.get_mut(Self::place(self.made / unit)) {
+                *group = if self.made.is_multiple_of(unit) {
+                    span
+                } else {
+                    group.hull(span)
+                };
+            }
+            unit = unit.saturating_mul(Self::SIZE);
+        }
         self.made = self.made.saturating_add(1);
     }
 
@@ -69,24 +63,24 @@ impl<const R: usize> Reports<R> {
         of: Span,
         found: &mut SpanSet<K, NEAR>,
     ) -> bool {
-        if before > self.made {
-            return false;
-        }
-        let exact = before.max(self.made.saturating_sub(Self::SIZE));
-        if before < exact {
-            let first = before / Self::SIZE;
-            let last = exact.saturating_sub(1) / Self::SIZE;
-            let newest = self.made.saturating_sub(1) / Self::SIZE;
-            if newest.saturating_sub(first) >= Self::SIZE {
-                return false;
+        let mut unit: u64 = 1;
+        // Everything from here on is found.
+        let mut from = self.made;
+        for ring in &self.rings {
+            if from <= before {
+                break;
             }
+            let newest = self.made.saturating_sub(1) / unit;
+            let oldest = newest.saturating_sub(Self::SIZE.saturating_sub(1));
+            let first = oldest.max(before / unit);
+            let last = from.saturating_sub(1) / unit;
             for group in first..=last {
-                found.add(Self::place(&self.groups, group).clip(of));
+                let span = ring.get(Self::place(group)).copied().unwrap_or_default();
+                found.add(span.clip(of));
             }
+            from = from.min(first.saturating_mul(unit));
+            unit = unit.saturating_mul(Self::SIZE);
         }
-        for number in exact..self.made {
-            found.add(Self::place(&self.single, number).clip(of));
-        }
-        true
+        from <= before && before <= self.made
     }
 }

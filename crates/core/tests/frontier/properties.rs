@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pg_broker_core::frontier::{
-    Batch, Dues, Effect, Lane, OpenSpans, Reports, Span, SpanSet, Touched,
+    Batch, Dues, Effect, Lane, OpenSpans, Reports, Span, SpanSet, Ticket, Touched,
 };
 
 /// xorshift64*, good enough to be unforeseen.
@@ -99,15 +99,15 @@ fn reports_forget_only_aloud() {
     let mut known = 0;
     for seed in 1..300 {
         let mut dice = Dice::new(seed);
-        let mut reports = Reports::<4>::new();
+        let mut reports = Reports::<4, 3>::new();
         let mut naive = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..200 {
             let span = dice.span(IDS, 5);
             if !span.is_empty() {
                 reports.record(span);
                 naive.push(span);
             }
-            let back = dice.below(25).min(naive.len() as i64) as usize;
+            let back = dice.below(80).min(naive.len() as i64) as usize;
             let before = naive.len() - back;
             let mut found = SpanSet::<8, 0>::new();
             let of = dice.span(IDS, IDS);
@@ -119,7 +119,7 @@ fn reports_forget_only_aloud() {
                     }
                 }
             } else {
-                assert!(back > 12, "three whole groups are always known");
+                assert!(back > 48, "three whole groups of groups are always known");
             }
             assert!(back > 4 || reports.since(before as u64, of, &mut found));
         }
@@ -341,4 +341,13 @@ fn too_many_due_times_become_coarse_but_stay_early_enough() {
     assert!(effects.len() <= 1024);
     effects.iter().for_each(|e| lane.apply(0, *e));
     assert!((1..=10_000).all(|id| lane.covers(id, id * 77_777)));
+}
+
+#[test]
+fn a_fresh_lane_is_all_zero() {
+    let text = format!("{:?}", Lane::fresh());
+    let mut digits = text.chars().filter(char::is_ascii_digit).peekable();
+    assert!(digits.peek().is_some() && digits.all(|d| d == '0'));
+    assert!(size_of::<Lane>() < 8192 && size_of::<Ticket>() < 512);
+    println!("{} {}", size_of::<Lane>(), size_of::<Ticket>());
 }

@@ -15,7 +15,7 @@ pub const END: i64 = 4;
 const MOMENT: u8 = 8;
 
 /// Two moments a bucket, three buckets, and one for all beyond.
-pub type SmallLane = LaneOf<2, 0, 2, 1, 3, 16>;
+pub type SmallLane = LaneOf<2, 0, 2, 2, 1, 3, 16>;
 pub type SmallTicket = TicketOf<2, 0>;
 
 /// A committed row, as a snapshot sees it.
