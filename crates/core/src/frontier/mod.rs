@@ -18,6 +18,9 @@
 //! - A bucket that falls due is reported like anything else, because a reader that is under
 //!   way may have passed its rows before they were due.
 //!
+//! - A due time is set for a row once only (they are moments in microseconds): settling a lease
+//!   takes out what was entered for this row and moment, and no later wait may look the same.
+//!
 //! `tests/frontier` checks this over every interleaving of small casts.
 //!
 //! Ids are at least 1, times are microseconds. All-zero bytes are the fresh lane, which has to
@@ -34,13 +37,13 @@ pub use reports::Reports;
 pub use spans::{OpenSpans, Span, SpanSet};
 pub use touched::{Dated, Effect, Touched};
 
-/// The lane as the extension uses it: 16 spans, three rings of reports (which reach back 64, 4,000
-/// and 250,000 of them), four levels of 16 buckets, the finest 250 ms wide. About 6 KB.
+/// The lane as the extension uses it: 16 spans, three rings of reports (which reach back 64,
+/// 4,000 and 250,000 of them), four levels of 16 buckets, the finest 250 ms wide. About 7 KB.
 pub type Lane = LaneOf<16, 64, 64, 3, 4, 16, 250_000>;
 pub type Ticket = TicketOf<16, 64>;
 
-/// `K` spans, joined when no more than `NEAR` ids apart; `D` rings of `R` reports; `L` levels of `S` buckets,
-/// the finest of width `W`.
+/// `K` spans, joined when no more than `NEAR` ids apart; `D` rings of `R` reports; `L` levels of
+/// `S` buckets, the finest of width `W`.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LaneOf<

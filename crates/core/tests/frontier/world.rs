@@ -4,7 +4,7 @@
 //!
 //! The lane is the real code with tiny sizes, so that overruns and joins happen at once.
 
-use pg_broker_core::frontier::{LaneOf, TicketOf};
+use pg_broker_core::frontier::{LaneOf, TicketOf, Touched};
 
 /// Ids 1 to ROWS; row i is at i - 1.
 pub const ROWS: usize = 3;
@@ -53,6 +53,8 @@ pub enum Role {
     SendFor(u8, u8),
     /// Claims at most so many, for a lease that ends after so long.
     Read(u8, u8),
+    /// Claims at most so many, and settles them before it commits.
+    Pop(u8),
     /// Removes a row, whichever is free.
     Ack,
     Nack,
@@ -252,12 +254,10 @@ impl World {
             Stage::Committed => next.push(self.with(who, |w, a| w.committed(a, fault))),
             Stage::Aborted => next.push(self.with(who, |w, a| {
                 if fault != Fault::SilentAbort {
-                    for row in (0..ROWS).filter(|r| a.held[*r].is_some()) {
-                        w.lane.report(id_at(row), id_at(row) + 1);
-                    }
+                    a.touched(fault)
+                        .abort(|span| w.lane.report(span.lo, span.hi));
                 }
-                a.held = [None; ROWS];
-                a.stage = Stage::Over;
+                a.end();
             })),
             Stage::Over => (),
         }
@@ -294,15 +294,15 @@ impl World {
                     a.stage = Stage::Over;
                 }
             })),
-            Role::Read(..) if fault == Fault::SnapshotFirst => {
+            Role::Read(..) | Role::Pop(_) if fault == Fault::SnapshotFirst => {
                 next.push(self.with(who, |w, a| a.stage = Stage::Early(w.rows)));
             }
-            Role::Read(..) => next.push(self.with(who, |w, a| {
+            Role::Read(..) | Role::Pop(_) => next.push(self.with(who, |w, a| {
                 a.stage = Stage::Ticket(w.begin_read(who, fault));
             })),
         }
         // Whoever finds no row to settle has nothing to do.
-        if next.is_empty() || !matches!(role, Role::Send(_) | Role::SendFor(..) | Role::Read(..)) {
+        if matches!(role, Role::Ack | Role::Nack | Role::NackFor(_) | Role::Lock) {
             next.push(self.with(who, |_, a| a.stage = Stage::Over));
         }
     }
@@ -336,8 +336,10 @@ impl World {
     }
 
     fn scanning(&self, who: usize, scan: &Scan, fault: Fault, next: &mut Vec<World>) {
-        let Role::Read(most, lease) = self.cast[who].role else {
-            return;
+        let (most, becomes) = match self.cast[who].role {
+            Role::Read(most, lease) => (most, self.due_in(who, lease)),
+            Role::Pop(most) => (most, Row::Gone),
+            _ => return,
         };
         // It may stop anywhere and publish that much, or fail and publish nothing.
         next.push(self.with(who, |w, a| w.publish(a, scan, fault)));
@@ -354,10 +356,9 @@ impl World {
                 Row::Ready | Row::Due(_) => {
                     let untouched = scan.versions[row] == w.versions[row];
                     if untouched && !w.is_held(row) {
-                        let leased = w.due_in(who, lease);
-                        a.held[row] = Some((w.rows[row], leased));
+                        a.held[row] = Some((w.rows[row], becomes));
                         scan.taken += 1;
-                        if let Some(due) = leased.entered()
+                        if let Some(due) = becomes.entered()
                             && fault == Fault::DueAtGrant
                         {
                             w.lane.enter_due(w.now(), scan.at, due);
@@ -403,31 +404,54 @@ impl World {
 
     fn committed(&mut self, actor: &mut Actor, fault: Fault) {
         let now = self.now();
-        let reads = matches!(actor.role, Role::Read(..));
-        for row in 0..ROWS {
-            let (id, held) = (id_at(row), actor.held[row]);
-            let Some((was, becomes)) = held else { continue };
-            match becomes {
-                _ if fault == Fault::SilentCommit => (),
-                _ if was == becomes => self.lane.report(id, id + 1),
-                Row::Due(_) if reads && fault == Fault::DueAtGrant => (),
-                Row::Due(due) => self.lane.enter_due(now, id, i64::from(due)),
-                Row::Ready => self.lane.report(id, id + 1),
-                Row::Absent | Row::Gone => (),
-            }
-            if let Some(due) = was.entered()
-                && was != becomes
-            {
-                self.lane.leave_due(id, due);
-            }
-            if fault == Fault::LeavesUnentered {
-                // As if entries were only counted: whoever leaves is taken for another.
-                for other in (0..ROWS).filter_map(|r| Some((id_at(r), self.rows[r].entered()?))) {
-                    self.lane.leave_due(other.0, other.1);
+        if fault != Fault::SilentCommit {
+            actor
+                .touched(fault)
+                .commit(|effect| self.lane.apply(now, effect));
+        }
+        if fault == Fault::LeavesUnentered {
+            // As if entries were only counted: whoever leaves is taken for another.
+            for (row, id) in self.rows.iter().zip(1..) {
+                if let Some(due) = row.entered() {
+                    self.lane.leave_due(id, due);
                 }
             }
         }
-        actor.held = [None; ROWS];
-        actor.stage = Stage::Over;
+        actor.end();
+    }
+}
+
+impl Actor {
+    /// What it did, as its backend keeps it.
+    fn touched(&self, fault: Fault) -> Touched {
+        let mut touched = Touched::default();
+        let reads = matches!(self.role, Role::Read(..));
+        for (held, id) in self.held.iter().zip(1..) {
+            let Some((was, becomes)) = *held else {
+                continue;
+            };
+            let old = was.entered();
+            match becomes {
+                _ if was == becomes => touched.locked(1, id),
+                Row::Ready if was == Row::Absent => touched.sent(1, id),
+                Row::Ready => touched.ready(1, id, old),
+                Row::Due(_) if reads && fault == Fault::DueAtGrant => touched.gone(1, id, old),
+                Row::Due(due) if was == Row::Absent => touched.sent_for(1, id, due.into()),
+                Row::Due(due) => touched.waits(1, id, due.into(), old),
+                Row::Gone if matches!(self.role, Role::Pop(_)) => {
+                    // It was leased for a while, before and within a savepoint.
+                    touched.waits(1, id, 200, old);
+                    touched.gone(2, id, Some(200));
+                    touched.release(2);
+                }
+                Row::Absent | Row::Gone => touched.gone(1, id, old),
+            }
+        }
+        touched
+    }
+
+    fn end(&mut self) {
+        self.held = [None; ROWS];
+        self.stage = Stage::Over;
     }
 }
