@@ -1,4 +1,4 @@
--- What queues are made with: the triggers of their views, receipts, and the event triggers that
+-- What queues are made with: the triggers of their views, and the event triggers that
 -- let a queue follow its view. None of it is for calling by hand.
 
 CREATE FUNCTION mq_internal.view_insert() RETURNS trigger
@@ -14,10 +14,6 @@ REVOKE ALL ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
 -- Restoring a dump creates the triggers anew.
 GRANT EXECUTE ON FUNCTION mq_internal.view_insert(), mq_internal.view_update(),
     mq_internal.view_delete(), mq_internal.archive_write() TO @extowner@;
-
--- Called by the claim statements, which run as the owner of the queue.
-CREATE FUNCTION mq_internal.new_receipt() RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_new_receipt';
 
 CREATE FUNCTION mq_internal.on_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'mq_on_drop';

@@ -5,6 +5,7 @@ mod catalog;
 mod error;
 mod pg;
 mod queue;
+mod settings;
 mod storage;
 mod wake;
 
@@ -16,8 +17,10 @@ pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_out();
     catalog::register();
     wake::register();
-    if pg::shmem::preloading() {
-        pg::shmem::request();
+    let preloading = pg::shmem::preloading();
+    settings::register(preloading);
+    if preloading {
+        pg::shmem::request(usize::try_from(settings::MAX_QUEUES.get()).unwrap_or(0));
     }
 }
 

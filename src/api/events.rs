@@ -9,6 +9,7 @@ use crate::pg::spi;
 use crate::pg::value::{Oid, Value};
 use crate::sql_function;
 use crate::storage::tables;
+use crate::wake::touch;
 use pg_broker_core::names::{self, archive_of};
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
@@ -44,6 +45,9 @@ fn on_drop(call: &Call) -> Result<Value> {
     )?;
     for &view in &views {
         if let Some((n, archive)) = catalog::remove(view)? {
+            if let Some(storage) = rel::internal(&format!("q_{n}")) {
+                touch::dropped(storage);
+            }
             tables::drop(n, &[archive], true)?;
         }
     }

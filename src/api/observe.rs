@@ -1,4 +1,4 @@
-//! mq.version, mq.status, the figures behind mq.metrics, and receipts for the claim statements.
+//! mq.version, mq.status, the figures behind mq.metrics.
 
 use crate::catalog::{self, Queue};
 use crate::error::Result;
@@ -17,15 +17,10 @@ use crate::storage::count;
 sql_function!(mq_version, pg_finfo_mq_version, version);
 sql_function!(mq_status, pg_finfo_mq_status, status);
 sql_function!(mq_measure, pg_finfo_mq_measure, measure);
-sql_function!(mq_new_receipt, pg_finfo_mq_new_receipt, new_receipt);
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Upkeep that is older than this deserves a warning.
 const STALE: Micros = 3_600_000_000;
-
-fn new_receipt(_call: &Call) -> Result<Value> {
-    Ok(Value::int8(rel::random_receipt()))
-}
 
 fn version(_call: &Call) -> Result<Value> {
     Ok(Value::text(VERSION))
@@ -45,7 +40,7 @@ fn measure(call: &Call) -> Result<Value> {
     let mut row = nothing;
     // A standby has no data of unlogged tables.
     if !(q.unlogged && rel::in_recovery()) {
-        let c = spi::connect(|spi| count::count(spi, &q, now))?;
+        let c = count::count(&q, now);
         row[0] = Value::int8(c.ready);
         row[1] = Value::int8(c.delayed);
         row[2] = Value::int8(c.leased);
@@ -90,7 +85,7 @@ fn dead_letter_warning(q: &Queue) -> Result<Option<String>> {
     if rel::in_recovery() && dead.unlogged {
         return Ok(None);
     }
-    let full = spi::connect(|spi| send::no_room(spi, &dead, 1))?;
+    let full = send::no_room(&dead, 1)?;
     Ok(full.map(|_| {
         format!(
             "dead-letter queue \"{}\" is full: dead messages of queue \"{}\" are kept in it",

@@ -7,13 +7,12 @@ use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
 use crate::pg::report;
 use crate::pg::role;
-use crate::pg::spi;
 use crate::pg::time;
 use crate::pg::value::{Oid, Value};
 use crate::sql_function;
-use crate::storage::{tables, upkeep};
+use crate::storage::tables;
+use crate::wake::{frontier, touch};
 use pg_broker_core::names::{self, archive_of, dead_letter_of};
-use std::rc::Rc;
 
 sql_function!(mq_create_queue, pg_finfo_mq_create_queue, create_queue);
 sql_function!(mq_alter_queue, pg_finfo_mq_alter_queue, alter_queue);
@@ -64,6 +63,10 @@ fn hash(name: &str) -> u32 {
 fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
     let (n, view, archive) = tables::create(name, role::caller(), durable)?;
     catalog::insert(n, view, archive, options)?;
+    rel::see_own_changes();
+    if let Some(q) = catalog::behind(view)? {
+        frontier::created(&q);
+    }
     if options.max_length.is_some() {
         let storage =
             rel::internal(&format!("q_{n}")).ok_or_else(|| Error::BrokenQueue(name.to_owned()))?;
@@ -144,17 +147,7 @@ fn alter_queue(call: &Call) -> Result<Value> {
             new.max_failures.unwrap_or_default()
         ));
     }
-    if lowered {
-        let q = reopen(&name)?;
-        spi::connect(|spi| upkeep::mark_failed_out(spi, &q, time::now()))?;
-    }
     Ok(Value::NULL)
-}
-
-/// The queue as this transaction has just changed it.
-fn reopen(name: &str) -> Result<Rc<Queue>> {
-    rel::see_own_changes();
-    catalog::open(name, Lock::Alter, Right::Owner)
 }
 
 fn drop_queue(call: &Call) -> Result<Value> {
@@ -170,6 +163,7 @@ fn drop_queue(call: &Call) -> Result<Value> {
         refuse_dependents(&q)?;
     }
     catalog::remove(q.view)?;
+    touch::dropped(q.storage);
     tables::drop(q.n, &[q.view, q.archive_view], cascade)?;
     Ok(Value::bool(true))
 }

@@ -5,7 +5,6 @@ use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::{Call, Sink};
 use crate::pg::rel::{self, Lock, Privilege};
-use crate::pg::spi;
 use crate::pg::time::{self, Interval};
 use crate::pg::value::Value;
 use crate::pg::wait;
@@ -34,13 +33,7 @@ fn hand_out(q: &Queue, qty: i64, visibility: Option<&Interval>, sink: &Sink) -> 
         Some(visibility) => Take::Until(time::add(now, visibility)),
         None => Take::Away,
     };
-    spi::connect(|spi| {
-        let out = read::hand_out(spi, q, qty, take, now)?;
-        for (rows, row) in out.rows() {
-            sink.tuple(rows, row);
-        }
-        Ok(out.len())
-    })
+    read::hand_out(q, qty, take, now, |row| sink.values(row))
 }
 
 fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
@@ -99,12 +92,8 @@ fn get(call: &Call) -> Result<Value> {
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Read, Right::Has(Privilege::Select))?;
     let id = args::id(call, 1, &name)?;
-    spi::connect(|spi| {
-        let rows = lookup::get(spi, &q, id, time::now())?;
-        Ok(if rows.is_empty() {
-            Value::NULL
-        } else {
-            call.composite(&rows, 0)
-        })
+    Ok(match lookup::get(&q, id, time::now()) {
+        Some(row) => call.row(&row),
+        None => Value::NULL,
     })
 }

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
 use crate::pg::role;
-use crate::pg::spi;
 use crate::pg::time;
 use crate::pg::value::Value;
 use crate::queue::redrive;
@@ -42,6 +41,5 @@ fn redrive_letters(call: &Call) -> Result<Value> {
         }
     };
     let ids = ids.as_deref();
-    spi::connect(|spi| redrive::redrive(spi, &q, to, ids, max, time::now(), caller))
-        .map(Value::int8)
+    redrive::redrive(&q, to, ids, max, time::now(), caller).map(Value::int8)
 }

@@ -5,7 +5,6 @@ use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock, Privilege};
-use crate::pg::spi;
 use crate::pg::time;
 use crate::pg::value::{Ty, Value};
 use crate::queue::send::{self, Wish};
@@ -57,7 +56,7 @@ fn send_one(
         body,
         data,
     };
-    spi::connect(|spi| send::one(spi, q, message, now)).map(Value::int8)
+    send::one(q, message, now).map(Value::int8)
 }
 
 fn send_json(call: &Call) -> Result<Value> {
@@ -140,7 +139,7 @@ fn send_batch(call: &Call) -> Result<Value> {
         });
     }
     let sink = call.column();
-    for id in spi::connect(|spi| send::many(spi, &q, messages, now))? {
+    for id in send::many(&q, messages, now)? {
         sink.values(&[Value::int8(id)]);
     }
     Ok(Value::NULL)

@@ -6,7 +6,6 @@ use crate::catalog::{self, Queue, Right};
 use crate::error::Result;
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock, Privilege};
-use crate::pg::spi::{self, Spi};
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::send::positive;
@@ -36,13 +35,13 @@ fn open(call: &Call, what: &'static str, privilege: Privilege) -> Result<Rc<Queu
     catalog::open(&args::queue_name(call)?, Lock::Write, Right::Has(privilege))
 }
 
-type Settle<'a> = &'a dyn Fn(&Spi, &Queue, &[HandOut], Micros) -> Result<Vec<i64>>;
+type Settle<'a> = &'a dyn Fn(&Queue, &[HandOut], Micros) -> Result<Vec<i64>>;
 
 /// One hand-out: arguments 1 and 2 are its id and receipt.
 fn one(call: &Call, q: &Queue, settle: Settle) -> Result<bool> {
     let id = args::id(call, 1, &q.name)?;
     let list = [(id, call.arg(2).as_int8())];
-    let done = spi::connect(|spi| settle(spi, q, &list, time::now()))?;
+    let done = settle(q, &list, time::now())?;
     Ok(!done.is_empty())
 }
 
@@ -51,7 +50,7 @@ fn batch(call: &Call, q: &Queue, settle: Settle) -> Result<Value> {
     let list = args::hand_outs(call, &q.name)?;
     let sink = call.column();
     if !list.is_empty() {
-        let done = spi::connect(|spi| settle(spi, q, &list, time::now()))?;
+        let done = settle(q, &list, time::now())?;
         for id in args::in_order(list.iter().map(|h| h.0), done) {
             sink.values(&[Value::int8(id)]);
         }
@@ -61,12 +60,12 @@ fn batch(call: &Call, q: &Queue, settle: Settle) -> Result<Value> {
 
 fn ack(call: &Call) -> Result<Value> {
     let q = open(call, "mq.ack()", Privilege::Update)?;
-    one(call, &q, &settle::ack).map(Value::bool)
+    one(call, &q, &|q, list, _| settle::ack(q, list)).map(Value::bool)
 }
 
 fn ack_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.ack_batch()", Privilege::Update)?;
-    batch(call, &q, &settle::ack)
+    batch(call, &q, &|q, list, _| settle::ack(q, list))
 }
 
 fn archive(call: &Call) -> Result<Value> {
@@ -82,8 +81,8 @@ fn archive_batch(call: &Call) -> Result<Value> {
 fn nack(call: &Call) -> Result<Value> {
     let q = open(call, "mq.nack()", Privilege::Update)?;
     let (delay, reason) = (args::delay(call, 3, &q.name)?, call.arg(4).as_text());
-    one(call, &q, &|spi, q, list, now| {
-        settle::nack(spi, q, list, delay, reason.as_deref(), now)
+    one(call, &q, &|q, list, now| {
+        settle::nack(q, list, delay, reason.as_deref(), now)
     })
     .map(Value::bool)
 }
@@ -91,16 +90,16 @@ fn nack(call: &Call) -> Result<Value> {
 fn nack_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.nack_batch()", Privilege::Update)?;
     let (delay, reason) = (args::delay(call, 3, &q.name)?, call.arg(4).as_text());
-    batch(call, &q, &|spi, q, list, now| {
-        settle::nack(spi, q, list, delay, reason.as_deref(), now)
+    batch(call, &q, &|q, list, now| {
+        settle::nack(q, list, delay, reason.as_deref(), now)
     })
 }
 
 fn release(call: &Call) -> Result<Value> {
     let q = open(call, "mq.release()", Privilege::Update)?;
     let delay = args::delay(call, 3, &q.name)?;
-    one(call, &q, &|spi, q, list, now| {
-        settle::release(spi, q, list, delay, now)
+    one(call, &q, &|q, list, now| {
+        Ok(settle::release(q, list, delay, now))
     })
     .map(Value::bool)
 }
@@ -108,16 +107,16 @@ fn release(call: &Call) -> Result<Value> {
 fn release_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.release_batch()", Privilege::Update)?;
     let delay = args::delay(call, 3, &q.name)?;
-    batch(call, &q, &|spi, q, list, now| {
-        settle::release(spi, q, list, delay, now)
+    batch(call, &q, &|q, list, now| {
+        Ok(settle::release(q, list, delay, now))
     })
 }
 
 fn reject(call: &Call) -> Result<Value> {
     let q = open(call, "mq.reject()", Privilege::Update)?;
     let reason = call.arg(3).as_text();
-    one(call, &q, &|spi, q, list, now| {
-        settle::reject(spi, q, list, reason.as_deref(), now)
+    one(call, &q, &|q, list, now| {
+        settle::reject(q, list, reason.as_deref(), now)
     })
     .map(Value::bool)
 }
@@ -125,8 +124,8 @@ fn reject(call: &Call) -> Result<Value> {
 fn reject_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.reject_batch()", Privilege::Update)?;
     let reason = call.arg(3).as_text();
-    batch(call, &q, &|spi, q, list, now| {
-        settle::reject(spi, q, list, reason.as_deref(), now)
+    batch(call, &q, &|q, list, now| {
+        settle::reject(q, list, reason.as_deref(), now)
     })
 }
 
@@ -141,9 +140,9 @@ fn extend(call: &Call) -> Result<Value> {
     let q = open(call, "mq.extend()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
     let end = std::cell::Cell::new(0);
-    let ours = one(call, &q, &|spi, q, list, now| {
+    let ours = one(call, &q, &|q, list, now| {
         end.set(time::add(now, &visibility));
-        settle::extend(spi, q, list, end.get())
+        Ok(settle::extend(q, list, end.get()))
     })?;
     Ok(if ours {
         Value::timestamptz(end.get())
@@ -155,15 +154,15 @@ fn extend(call: &Call) -> Result<Value> {
 fn extend_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.extend_batch()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
-    batch(call, &q, &|spi, q, list, now| {
-        settle::extend(spi, q, list, time::add(now, &visibility))
+    batch(call, &q, &|q, list, now| {
+        Ok(settle::extend(q, list, time::add(now, &visibility)))
     })
 }
 
 fn delete(call: &Call) -> Result<Value> {
     let q = open(call, "mq.delete()", Privilege::Delete)?;
     let id = args::id(call, 1, &q.name)?;
-    let gone = spi::connect(|spi| settle::delete(spi, &q, &[id]))?;
+    let gone = settle::delete(&q, &[id])?;
     Ok(Value::bool(!gone.is_empty()))
 }
 
@@ -175,7 +174,7 @@ fn delete_batch(call: &Call) -> Result<Value> {
     ids.sort_unstable();
     ids.dedup();
     let sink = call.column();
-    let gone = spi::connect(|spi| settle::delete(spi, &q, &ids))?;
+    let gone = settle::delete(&q, &ids)?;
     for id in args::in_order(asked.into_iter(), gone) {
         sink.values(&[Value::int8(id)]);
     }
@@ -184,5 +183,5 @@ fn delete_batch(call: &Call) -> Result<Value> {
 
 fn purge_queue(call: &Call) -> Result<Value> {
     let q = open(call, "mq.purge_queue()", Privilege::Delete)?;
-    spi::connect(|spi| settle::purge(spi, &q)).map(Value::int8)
+    settle::purge(&q).map(Value::int8)
 }

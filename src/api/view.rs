@@ -6,15 +6,14 @@ use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
 use crate::pg::role;
-use crate::pg::spi;
 use crate::pg::time;
 use crate::pg::trigger::{Row, Trigger};
 use crate::pg::value::Value;
 use crate::queue::send::{self, Wish};
-use crate::queue::settle;
+use crate::queue::settle::{self, Mended};
 use crate::sql_function;
 use crate::storage::insert::Message;
-use crate::storage::lookup::{self, Repair, Repaired};
+use crate::storage::lookup::Repair;
 use std::rc::Rc;
 
 sql_function!(mq_view_insert, pg_finfo_mq_view_insert, insert);
@@ -124,7 +123,7 @@ fn insert(call: &Call) -> Result<Value> {
         body,
         data,
     };
-    let id = spi::connect(|spi| send::one(spi, &q, message, now))?;
+    let id = send::one(&q, message, now)?;
     let state = if how.due.is_some() {
         "delayed"
     } else {
@@ -181,11 +180,11 @@ fn update(call: &Call) -> Result<Value> {
         headers: new("headers"),
         body,
         data,
-        priority: Value::int2(priority),
+        priority,
         expires_at: new("expires_at"),
     };
-    match spi::connect(|spi| lookup::repair(spi, &q, id, &repair, time::now()))? {
-        Repaired::Done => {
+    match settle::repair(&q, id, &repair, time::now()) {
+        Mended::Done => {
             let now = time::now();
             let is_past = |name| new(name).as_timestamptz().is_some_and(|t| t <= now);
             let state = match (is_past("expires_at"), is_past("visible_at")) {
@@ -199,11 +198,11 @@ fn update(call: &Call) -> Result<Value> {
             ];
             Ok(trigger.returning(Row::New, &shown))
         }
-        Repaired::Leased => Err(Error::Leased {
+        Mended::Leased => Err(Error::Leased {
             queue: q.name.clone(),
             id,
         }),
-        Repaired::Gone => Ok(Trigger::skip()),
+        Mended::Gone => Ok(Trigger::skip()),
     }
 }
 
@@ -214,7 +213,7 @@ fn delete(call: &Call) -> Result<Value> {
         .column(Row::Old, at("id"))
         .as_int8()
         .ok_or_else(|| Error::null(&q.name, "id"))?;
-    let gone = spi::connect(|spi| settle::delete(spi, &q, &[id]))?;
+    let gone = settle::delete(&q, &[id])?;
     Ok(if gone.is_empty() {
         Trigger::skip()
     } else {

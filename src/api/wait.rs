@@ -5,13 +5,12 @@ use crate::catalog::{self, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
-use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::pg::wait;
+use crate::queue::read;
 use crate::queue::send::not_negative;
 use crate::sql_function;
-use crate::storage::claim;
 
 sql_function!(mq_wait, pg_finfo_mq_wait, wait_one);
 sql_function!(mq_wait_any, pg_finfo_mq_wait_any, wait_any);
@@ -28,7 +27,7 @@ fn is_ready(name: &str) -> Result<bool> {
     if q.options.is_paused(now) {
         return Ok(false);
     }
-    spi::connect(|spi| claim::any_ready(spi, &q, now))
+    Ok(read::any_ready(&q, now))
 }
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {

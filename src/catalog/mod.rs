@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::role;
 use crate::pg::spi;
+use crate::pg::time::Micros;
 use crate::pg::value::{Oid, Ty, Value};
 use crate::pg::xact;
 use std::cell::{Cell, RefCell};
@@ -29,8 +30,13 @@ pub struct Queue {
     pub view: Oid,
     pub archive_view: Oid,
     pub storage: Oid,
+    /// The primary key of the storage: the ids.
+    pub index: Oid,
     pub sequence: Oid,
     pub unlogged: bool,
+    pub created_at: Micros,
+    /// The index of messages of other priorities than the default, in hand-out order.
+    pub ranks_index: Oid,
     pub options: Options,
     /// Statements kept for this queue.
     pub plans: spi::Plans,
@@ -114,13 +120,16 @@ fn load(view: Oid) -> Result<Option<Queue>> {
         }
         let n = rows.get(0, 0).as_int4().unwrap_or_default();
         let archive = rows.get(0, 1).as_oid().unwrap_or(Oid::INVALID);
-        Ok(Some((n, archive, Options::from_row(&rows))))
+        let created = rows.get(0, 15).as_timestamptz().unwrap_or_default();
+        Ok(Some((n, archive, created, Options::from_row(&rows))))
     })?;
-    let Some((n, archive_view, options)) = found else {
+    let Some((n, archive_view, created_at, options)) = found else {
         return Ok(None);
     };
     let broken = || Error::BrokenQueue(name.clone());
     let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
+    let index = rel::internal(&format!("q_{n}_pkey")).ok_or_else(broken)?;
+    let ranks_index = rel::internal(&format!("q_{n}_ranks")).ok_or_else(broken)?;
     let sequence = rel::internal(&format!("q_{n}_id")).ok_or_else(broken)?;
     let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
     Ok(Some(Queue {
@@ -130,8 +139,11 @@ fn load(view: Oid) -> Result<Option<Queue>> {
         view,
         archive_view,
         storage,
+        index,
         sequence,
         unlogged,
+        created_at,
+        ranks_index,
         options,
         plans: spi::Plans::default(),
     }))

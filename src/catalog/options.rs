@@ -31,7 +31,7 @@ pub struct Options {
 /// The columns that `Queue` is made of, in the order that `from_row` reads.
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
-     archive_retention, notify, paused, paused_until";
+     archive_retention, notify, paused, paused_until, created_at";
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -92,6 +92,11 @@ impl Options {
 
     pub fn is_paused(&self, now: Micros) -> bool {
         self.paused && self.paused_until.is_none_or(|until| until > now)
+    }
+
+    /// Whether a message that has failed so often may be handed out again.
+    pub fn allows(&self, failures: i32) -> bool {
+        self.max_failures.is_none_or(|max| failures < max)
     }
 
     /// Deduplication for as long as the message is in the queue.

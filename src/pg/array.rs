@@ -83,9 +83,3 @@ pub fn build(values: &[Value], ty: Ty) -> Value {
     };
     Value::raw(pg_sys::Datum::from(array), false)
 }
-
-/// A `bigint[]`.
-pub fn int8s(ids: &[i64]) -> Value {
-    let values: Vec<Value> = ids.iter().map(|&i| Value::int8(i)).collect();
-    build(&values, Ty::Int8)
-}

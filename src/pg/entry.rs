@@ -1,7 +1,6 @@
 //! How SQL calls Rust: arguments in, a value or rows out, errors raised with their SQLSTATE.
 
 use super::report;
-use super::spi::Rows;
 use super::value::Value;
 use crate::error::Result;
 use pgrx::pg_sys;
@@ -53,22 +52,6 @@ impl Call {
         }
     }
 
-    /// Row `row` of `rows` as a value of this function's composite result type. Call it before
-    /// the rows' connection ends.
-    pub fn composite(&self, rows: &Rows, row: usize) -> Value {
-        // SAFETY: the query returns the columns of the declared type in order, so that its tuple
-        // copied under that type's descriptor is a valid datum of it, made in the caller's memory.
-        unsafe {
-            let mut desc = std::ptr::null_mut();
-            pg_sys::get_call_result_type(self.fcinfo, std::ptr::null_mut(), &mut desc);
-            let blessed = pg_sys::BlessTupleDesc(desc);
-            let old = pg_sys::MemoryContextSwitchTo((*(*self.fcinfo).flinfo).fn_mcxt);
-            let datum = pg_sys::heap_copy_tuple_as_datum(rows.tuple(row), blessed);
-            pg_sys::MemoryContextSwitchTo(old);
-            Value::raw(datum, false)
-        }
-    }
-
     /// One row of this function's composite result type.
     pub fn row(&self, values: &[Value]) -> Value {
         let mut datums: Vec<pg_sys::Datum> = values.iter().map(|v| v.datum).collect();
@@ -110,12 +93,6 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A row of a query, as it is.
-    pub fn tuple(&self, rows: &Rows, row: usize) {
-        // SAFETY: the query returns the declared columns in order; the store copies the tuple.
-        unsafe { pg_sys::tuplestore_puttuple(self.store, rows.tuple(row)) }
-    }
-
     pub fn values(&self, values: &[Value]) {
         let mut datums: Vec<pg_sys::Datum> = values.iter().map(|v| v.datum).collect();
         let mut nulls: Vec<bool> = values.iter().map(|v| v.null).collect();

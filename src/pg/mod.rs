@@ -2,16 +2,19 @@
 //! to the rest, and every difference between server versions ends here.
 
 pub mod array;
+pub mod board;
 pub mod entry;
 pub mod event;
+pub mod prepared;
 pub mod rel;
 pub mod report;
 pub mod role;
 pub mod shmem;
 pub mod spi;
+pub mod table;
 pub mod time;
 pub mod trigger;
-pub mod tuple;
 pub mod value;
 pub mod wait;
+pub mod walk;
 pub mod xact;

@@ -285,13 +285,26 @@ fn live_of(entry: *mut pg_sys::PgStat_StatTabEntry) -> i64 {
     }
 }
 
+thread_local! {
+    /// Random bytes drawn in advance: how many of them are left, at the front.
+    static DRAWN: std::cell::RefCell<(usize, [u64; 64])> =
+        const { std::cell::RefCell::new((0, [0; 64])) };
+}
+
 /// A fresh random receipt: 53 bits, never zero, exact in a double.
 pub fn random_receipt() -> i64 {
-    let mut bytes = [0u8; 8];
-    // SAFETY: fills the eight bytes.
-    let ok = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
-    if !ok {
-        super::report::raise(Error::Internal("could not draw a random receipt".into()));
-    }
-    ((u64::from_ne_bytes(bytes) >> 11) as i64).max(1)
+    DRAWN.with(|d| {
+        let (left, words) = &mut *d.borrow_mut();
+        if *left == 0 {
+            // SAFETY: fills the array. Drawn by the backend that uses it: it is never inherited.
+            let ok =
+                unsafe { pg_sys::pg_strong_random(words.as_mut_ptr().cast(), size_of_val(words)) };
+            if !ok {
+                super::report::raise(Error::Internal("could not draw a random receipt".into()));
+            }
+            *left = words.len();
+        }
+        *left -= 1;
+        words.get(*left).map_or(1, |w| (w >> 11) as i64).max(1)
+    })
 }

@@ -2,10 +2,11 @@
 //! database and the storage relation, created when first counted. Only there when the library was
 //! preloaded; when the table is full, further queues go uncounted.
 
+use super::board;
 use super::time::{self, Micros};
 use super::value::Oid;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 pub const COUNTERS: usize = 6;
 const ROWS: usize = 8192;
@@ -35,6 +36,7 @@ unsafe extern "C-unwind" fn on_request() {
             previous();
         }
         pg_sys::RequestAddinShmemSpace(size());
+        board::request(queues());
     }
 }
 
@@ -53,6 +55,13 @@ unsafe extern "C-unwind" fn on_startup() {
         }
         TABLE.store(table.cast(), Ordering::Release);
     }
+    board::startup(queues());
+}
+
+static QUEUES: AtomicUsize = AtomicUsize::new(0);
+
+fn queues() -> usize {
+    QUEUES.load(Ordering::Acquire)
 }
 
 /// Whether the library is being loaded by shared_preload_libraries, now.
@@ -61,8 +70,9 @@ pub fn preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
-/// Asks for the table; only useful while preloading.
-pub fn request() {
+/// Asks for the table, and a board for so many queues; only useful while preloading.
+pub fn request(queues: usize) {
+    QUEUES.store(queues, Ordering::Release);
     // SAFETY: single-threaded server start.
     unsafe {
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;

@@ -104,11 +104,6 @@ impl Rows {
         };
         Value::raw(datum, null)
     }
-
-    pub(in crate::pg) fn tuple(&self, row: usize) -> pg_sys::HeapTuple {
-        // SAFETY: as in `get`; callers pass rows below `len`.
-        unsafe { *(*self.table).vals.add(row) }
-    }
 }
 
 /// Settings of the planner and the transaction that hold while one of our statements runs.

@@ -19,19 +19,14 @@ pub struct Value {
 #[derive(Clone, Copy, Debug)]
 pub enum Ty {
     Bool,
-    Int2,
     Int4,
     Int8,
     Text,
     Jsonb,
-    Bytea,
     Oid,
     Timestamptz,
     Interval,
-    Int8Array,
-    JsonbArray,
     IntervalArray,
-    TextArray,
     Tid,
     TidArray,
 }
@@ -40,19 +35,14 @@ impl Ty {
     pub(in crate::pg) fn oid(self) -> Oid {
         match self {
             Ty::Bool => pg_sys::BOOLOID,
-            Ty::Int2 => pg_sys::INT2OID,
             Ty::Int4 => pg_sys::INT4OID,
             Ty::Int8 => pg_sys::INT8OID,
             Ty::Text => pg_sys::TEXTOID,
             Ty::Jsonb => pg_sys::JSONBOID,
-            Ty::Bytea => pg_sys::BYTEAOID,
             Ty::Oid => pg_sys::OIDOID,
             Ty::Timestamptz => pg_sys::TIMESTAMPTZOID,
             Ty::Interval => pg_sys::INTERVALOID,
-            Ty::Int8Array => pg_sys::INT8ARRAYOID,
-            Ty::JsonbArray => pg_sys::JSONBARRAYOID,
             Ty::IntervalArray => pg_sys::INTERVALARRAYOID,
-            Ty::TextArray => pg_sys::TEXTARRAYOID,
             Ty::Tid => pg_sys::TIDOID,
             Ty::TidArray => pg_sys::TIDARRAYOID,
         }

@@ -19,6 +19,11 @@ pub fn nap(millis: i64) {
     pgrx::check_for_interrupts!();
 }
 
+/// Obeys a cancel or a termination that has come in.
+pub fn interruptible() {
+    pgrx::check_for_interrupts!();
+}
+
 /// Runs `check` again and again until it says true or `deadline` has passed, each time in a
 /// transaction of its own that is over before the sleep: nothing is held while waiting.
 pub fn poll_between_transactions(

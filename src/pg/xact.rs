@@ -6,6 +6,7 @@ use std::cell::Cell;
 /// What the rest of the product wants to know of an ending.
 pub trait Endings {
     fn commit();
+    fn prepare();
     /// `blame`: whether the message, not the server, may be the cause.
     fn abort(blame: bool);
     fn savepoint_released(level: i32);
@@ -46,9 +47,13 @@ unsafe extern "C-unwind" fn on_xact<E: Endings>(
     _arg: *mut std::ffi::c_void,
 ) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             LAST_ERROR.with(|e| e.set(0));
             E::commit();
+        }
+        pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            LAST_ERROR.with(|e| e.set(0));
+            E::prepare();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => E::abort(take_blame()),
         _ => {}

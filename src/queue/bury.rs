@@ -5,13 +5,14 @@ use crate::catalog::{self, Queue};
 use crate::error::{Error, Result};
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::report;
-use crate::pg::spi::Spi;
+use crate::pg::spi;
 use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
+use crate::queue::note::note;
 use crate::queue::send;
 use crate::storage::insert::Message;
 use crate::storage::length;
-use crate::storage::place::{self, Place};
+use crate::storage::row::Place;
 use crate::storage::upkeep::{self, Corpse};
 use crate::wake::totals::{self, Total};
 use pg_broker_core::death::{Death, Reason, record};
@@ -25,7 +26,7 @@ enum Target {
     Closed(Error),
 }
 
-fn target(spi: &Spi, q: &Queue, n: i64) -> Result<Target> {
+fn target(q: &Queue, n: i64) -> Result<Target> {
     let Some(view) = q.options.dead_letter else {
         return Ok(Target::Nowhere);
     };
@@ -38,20 +39,22 @@ fn target(spi: &Spi, q: &Queue, n: i64) -> Result<Target> {
             target: dead.name.clone(),
         }));
     }
-    match send::no_room(spi, &dead, n)? {
+    match send::no_room(&dead, n)? {
         Some(full) => Ok(Target::Closed(full)),
         None => Ok(Target::Queue(dead)),
     }
 }
 
-fn timestamp_text(spi: &Spi, t: Micros) -> Result<String> {
-    let rows = spi.query(
-        "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', $1), \
-         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-        &[Ty::Timestamptz],
-        &[Value::timestamptz(t)],
-    )?;
-    Ok(rows.get(0, 0).as_text().unwrap_or_default())
+fn timestamp_text(t: Micros) -> Result<String> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', $1), \
+             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            &[Ty::Timestamptz],
+            &[Value::timestamptz(t)],
+        )?;
+        Ok(rows.get(0, 0).as_text().unwrap_or_default())
+    })
 }
 
 /// The letter that becomes of a message.
@@ -81,28 +84,23 @@ fn letter(q: &Queue, c: &Corpse, reason: Reason, at: &str) -> Message {
 }
 
 fn send_letters(
-    spi: &Spi,
     q: &Queue,
     dead: &Queue,
     corpses: &[Corpse],
     reason: impl Fn(&Corpse) -> Reason,
     now: Micros,
 ) -> Result<()> {
-    let at = timestamp_text(spi, now)?;
+    let at = timestamp_text(now)?;
     for c in corpses {
-        send::forward(spi, dead, letter(q, c, reason(c), &at), now)?;
+        send::forward(dead, letter(q, c, reason(c), &at), now)?;
     }
     Ok(())
 }
 
-fn gone(
-    spi: &Spi,
-    q: &Queue,
-    corpses: &[Corpse],
-    reason: impl Fn(&Corpse) -> Reason,
-) -> Result<()> {
-    place::remove(q, &corpses.iter().map(|c| c.place).collect::<Vec<_>>())?;
-    length::add(spi, q, -(corpses.len() as i64))?;
+fn gone(q: &Queue, corpses: &[Corpse], reason: impl Fn(&Corpse) -> Reason) -> Result<()> {
+    upkeep::remove(q, &corpses.iter().map(|c| c.place).collect::<Vec<_>>())?;
+    note(q, corpses.iter().map(Corpse::gone));
+    length::add(q, -(corpses.len() as i64))?;
     let expired = corpses
         .iter()
         .filter(|c| reason(c) == Reason::Expired)
@@ -113,7 +111,7 @@ fn gone(
 }
 
 /// Keeps messages that cannot be buried, says why, and goes on.
-fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) -> Result<()> {
+fn postpone(q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) -> Result<()> {
     const MARK: &str = "not dead-lettered: ";
     let until = now.saturating_add(upkeep::POSTPONED);
     for c in corpses {
@@ -125,7 +123,7 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) 
         let reason = reason.map_or("", |r| r.trim_end_matches("; "));
         let gap = if reason.is_empty() { "" } else { "; " };
         let error = format!("{reason}{gap}{MARK}{why}");
-        upkeep::postpone(spi, q, c, &error, until)?;
+        note(q, upkeep::postpone(q, c, &error, until));
     }
     report::warn(
         &format!(
@@ -140,11 +138,11 @@ fn postpone(spi: &Spi, q: &Queue, corpses: &[Corpse], why: &Error, now: Micros) 
 
 /// Buries rows that this transaction has locked and that are over. A dead-letter queue that is
 /// full or gone is a warning here. Gives how many left the queue.
-pub fn over(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<usize> {
+pub fn over(q: &Queue, places: &[Place], now: Micros) -> Result<usize> {
     if places.is_empty() {
         return Ok(0);
     }
-    let corpses = upkeep::exhume(spi, q, places, now)?;
+    let corpses = upkeep::exhume(q, places, now);
     totals::count(
         q,
         Total::Failed,
@@ -157,11 +155,10 @@ pub fn over(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<usize
             Reason::Failures
         }
     };
-    bury(spi, q, &corpses, reason, now)
+    bury(q, &corpses, reason, now)
 }
 
 fn bury(
-    spi: &Spi,
     q: &Queue,
     corpses: &[Corpse],
     reason: impl Fn(&Corpse) -> Reason,
@@ -170,72 +167,54 @@ fn bury(
     if corpses.is_empty() {
         return Ok(0);
     }
-    match target(spi, q, corpses.len() as i64)? {
-        Target::Queue(dead) => send_letters(spi, q, &dead, corpses, &reason, now)?,
+    match target(q, corpses.len() as i64)? {
+        Target::Queue(dead) => send_letters(q, &dead, corpses, &reason, now)?,
         Target::Nowhere => {}
         Target::Closed(why) => {
-            postpone(spi, q, corpses, &why, now)?;
+            postpone(q, corpses, &why, now)?;
             return Ok(0);
         }
     }
-    gone(spi, q, corpses, reason)?;
+    gone(q, corpses, reason)?;
     Ok(corpses.len())
 }
 
 /// Buries messages that a nack has failed for the last allowed time. The rows are locked by this
 /// transaction.
-pub fn failed(
-    spi: &Spi,
-    q: &Queue,
-    places: &[Place],
-    error: Option<&str>,
-    now: Micros,
-) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, places, now)?;
+pub fn failed(q: &Queue, places: &[Place], error: Option<&str>, now: Micros) -> Result<()> {
+    let mut corpses = upkeep::exhume(q, places, now);
     for c in &mut corpses {
         // The nack is the failure, whether or not the lease has ended meanwhile.
         c.failures += i32::from(!c.lease_ended);
         c.last_error = error.map(str::to_owned);
     }
-    bury(spi, q, &corpses, |_| Reason::Failures, now).map(|_| ())
+    bury(q, &corpses, |_| Reason::Failures, now).map(|_| ())
 }
 
 /// Buries messages for a caller to whom a dead-letter queue that is full or gone is an error. The
 /// rows are locked by this transaction.
-fn bury_or_fail(
-    spi: &Spi,
-    q: &Queue,
-    corpses: &[Corpse],
-    reason: Reason,
-    now: Micros,
-) -> Result<()> {
-    match target(spi, q, corpses.len() as i64)? {
-        Target::Queue(dead) => send_letters(spi, q, &dead, corpses, |_| reason, now)?,
+fn bury_or_fail(q: &Queue, corpses: &[Corpse], reason: Reason, now: Micros) -> Result<()> {
+    match target(q, corpses.len() as i64)? {
+        Target::Queue(dead) => send_letters(q, &dead, corpses, |_| reason, now)?,
         Target::Nowhere => {}
         Target::Closed(why) => return Err(why),
     }
-    gone(spi, q, corpses, |_| reason)
+    gone(q, corpses, |_| reason)
 }
 
 /// Buries messages that a consumer rejected.
-pub fn rejected(
-    spi: &Spi,
-    q: &Queue,
-    places: &[Place],
-    error: Option<&str>,
-    now: Micros,
-) -> Result<()> {
-    let mut corpses = upkeep::exhume(spi, q, places, now)?;
+pub fn rejected(q: &Queue, places: &[Place], error: Option<&str>, now: Micros) -> Result<()> {
+    let mut corpses = upkeep::exhume(q, places, now);
     corpses
         .iter_mut()
         .for_each(|c| c.last_error = error.map(str::to_owned));
-    bury_or_fail(spi, q, &corpses, Reason::Rejected, now)
+    bury_or_fail(q, &corpses, Reason::Rejected, now)
 }
 
 /// Makes room by burying the `n` oldest messages that nobody holds. Gives how many it buried.
-pub fn oldest(spi: &Spi, q: &Queue, n: i64, now: Micros) -> Result<i64> {
-    let places = upkeep::oldest(spi, q, n, now)?;
-    let corpses = upkeep::exhume(spi, q, &places, now)?;
-    bury_or_fail(spi, q, &corpses, Reason::MaxLength, now)?;
+pub fn oldest(q: &Queue, n: i64, now: Micros) -> Result<i64> {
+    let places: Vec<Place> = upkeep::oldest(q, n, now).iter().map(|f| f.place).collect();
+    let corpses = upkeep::exhume(q, &places, now);
+    bury_or_fail(q, &corpses, Reason::MaxLength, now)?;
     Ok(corpses.len() as i64)
 }

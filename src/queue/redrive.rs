@@ -4,13 +4,13 @@ use crate::catalog::{self, Queue, Right};
 use crate::error::Result;
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::report;
-use crate::pg::spi::Spi;
 use crate::pg::time::Micros;
 use crate::pg::value::Oid;
+use crate::queue::note::{note, note_locked};
 use crate::queue::send;
 use crate::storage::insert::Message;
 use crate::storage::length;
-use crate::storage::place;
+use crate::storage::row::{Facts, Place};
 use crate::storage::upkeep::{self, Corpse};
 use pg_broker_core::death::origin;
 use std::collections::HashMap;
@@ -38,26 +38,21 @@ fn message(c: &Corpse) -> Message {
 }
 
 /// The dead letters that are wanted and that nobody holds, locked.
-fn letters(
-    spi: &Spi,
-    q: &Queue,
-    ids: Option<&[i64]>,
-    max: i64,
-    now: Micros,
-) -> Result<Vec<Corpse>> {
+fn letters(q: &Queue, ids: Option<&[i64]>, max: i64, now: Micros) -> Vec<Corpse> {
     let mut locked = match ids {
-        Some(ids) => upkeep::idle(spi, q, ids, now)?,
-        None => upkeep::oldest(spi, q, max, now)?,
+        Some(ids) => upkeep::idle(q, ids, now),
+        None => upkeep::oldest(q, max, now),
     };
-    locked.sort_unstable_by_key(|p| p.1);
-    locked.dedup_by_key(|p| p.1);
+    note_locked(q, &locked);
+    locked.sort_unstable_by_key(Facts::id);
+    locked.dedup_by_key(|f| f.id());
     locked.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-    upkeep::exhume(spi, q, &locked, now)
+    let places: Vec<Place> = locked.iter().map(|f| f.place).collect();
+    upkeep::exhume(q, &places, now)
 }
 
 /// Sends dead letters back, with the rights of `caller`.
 pub fn redrive(
-    spi: &Spi,
     q: &Queue,
     to: Option<Rc<Queue>>,
     ids: Option<&[i64]>,
@@ -68,7 +63,7 @@ pub fn redrive(
     let mut targets: HashMap<String, Rc<Queue>> = HashMap::new();
     let mut done = Vec::new();
     let mut homeless = 0;
-    for c in letters(spi, q, ids, max, now)? {
+    for c in letters(q, ids, max, now) {
         let target = match (&to, home(&c)) {
             (Some(to), _) => to.clone(),
             (None, Some(name)) => match origin_of(q, name, &mut targets, caller)? {
@@ -83,11 +78,12 @@ pub fn redrive(
                 continue;
             }
         };
-        send::forward(spi, &target, message(&c), now)?;
-        done.push(c.place);
+        send::forward(&target, message(&c), now)?;
+        done.push(c);
     }
-    place::remove(q, &done)?;
-    length::add(spi, q, -(done.len() as i64))?;
+    upkeep::remove(q, &done.iter().map(|c| c.place).collect::<Vec<_>>())?;
+    note(q, done.iter().map(Corpse::gone));
+    length::add(q, -(done.len() as i64))?;
     if homeless > 0 {
         report::notice(&format!(
             "{homeless} message(s) of queue \"{}\" stay: the queue that they came from is not known, \

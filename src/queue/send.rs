@@ -3,11 +3,13 @@
 use crate::catalog::{Overflow, Queue};
 use crate::error::{Error, Result};
 use crate::pg::rel;
-use crate::pg::spi::Spi;
+use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::bury;
+use crate::queue::note::note;
 use crate::storage::insert::{self, Message};
+use crate::storage::row::{After, Change, rank_of};
 use crate::storage::{keys, length};
 use crate::wake::totals::{self, Total};
 use pg_broker_core::names::DEFAULT_PRIORITY;
@@ -159,22 +161,36 @@ fn window_end(q: &Queue, now: Micros) -> Micros {
     }
 }
 
+fn sent(q: &Queue, list: &[Message]) {
+    totals::count(q, Total::Sent, list.len());
+    note(
+        q,
+        list.iter().map(|m| Change {
+            rank: rank_of(m.priority),
+            id: m.id,
+            is_new: true,
+            was: None,
+            after: m.due.map_or(After::Ready, After::Waits),
+        }),
+    );
+}
+
 /// Sends one message. Gives its id, or the id of the one that has its deduplication key.
-pub fn one(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
+pub fn one(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
     m.id = insert::new_id(q);
     if let Some(key) = &m.dedup_key {
-        let holder = keys::take(spi, q, key, m.id, window_end(q, now), now)?;
+        let holder = keys::take(q, key, m.id, window_end(q, now), now)?;
         if holder != m.id {
             return Ok(holder);
         }
     }
-    enter(spi, q, 1, now, |spi| insert::one(spi, q, &m, now))?;
-    totals::count(q, Total::Sent, 1);
+    enter(q, 1, now, || insert::one(q, &m, now))?;
+    sent(q, std::slice::from_ref(&m));
     Ok(m.id)
 }
 
 /// Sends many messages. Gives their ids in order; a duplicate's is the winner's.
-pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> {
+pub fn many(q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> {
     let mut ids = insert::new_ids(q, list.len());
     for (m, id) in list.iter_mut().zip(&ids) {
         m.id = *id;
@@ -190,14 +206,21 @@ pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result
         window_end(q, now)
     };
     let mut before: Option<usize> = None;
-    for i in keyed {
-        // A key that the batch itself has just taken belongs to its first message.
-        ids[i] = match (before, &list[i].dedup_key) {
-            (Some(first), key) if list[first].dedup_key == *key => ids[first],
-            (_, Some(key)) => keys::take(spi, q, key, list[i].id, until, now)?,
-            (_, None) => ids[i],
-        };
-        before = Some(i);
+    let take_keys = || {
+        for i in keyed {
+            // A key that the batch itself has just taken belongs to its first message.
+            ids[i] = match (before, &list[i].dedup_key) {
+                (Some(first), key) if list[first].dedup_key == *key => ids[first],
+                (_, Some(key)) => keys::take(q, key, list[i].id, until, now)?,
+                (_, None) => ids[i],
+            };
+            before = Some(i);
+        }
+        Ok(())
+    };
+    if until != now {
+        // One connection for all of them.
+        spi::connect(|_| take_keys())?;
     }
     let mut at = 0;
     list.retain(|m| {
@@ -206,29 +229,27 @@ pub fn many(spi: &Spi, q: &Queue, mut list: Vec<Message>, now: Micros) -> Result
     });
     let n = list.len();
     if n > 0 {
-        enter(spi, q, n as i64, now, |spi| {
-            insert::many(spi, q, &list, now)
+        enter(q, n as i64, now, || {
+            insert::many(q, &list, now);
         })?;
-        totals::count(q, Total::Sent, n);
+        sent(q, &list);
     }
     Ok(ids)
 }
 
 /// Sends a message that is already in the system to another queue: no deduplication, no check of
 /// size, but the limits of the queue.
-pub fn forward(spi: &Spi, q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
+pub fn forward(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
     m.id = insert::new_id(q);
-    enter(spi, q, 1, now, |spi| insert::one(spi, q, &m, now))?;
-    totals::count(q, Total::Sent, 1);
+    enter(q, 1, now, || insert::one(q, &m, now))?;
+    sent(q, std::slice::from_ref(&m));
     Ok(m.id)
 }
 
 /// Why `n` more messages do not fit, if they do not.
-pub fn no_room(spi: &Spi, q: &Queue, n: i64) -> Result<Option<Error>> {
+pub fn no_room(q: &Queue, n: i64) -> Result<Option<Error>> {
     match q.options.max_length {
-        Some(limit)
-            if q.options.overflow == Overflow::Reject && length::total(spi, q)? + n > limit =>
-        {
+        Some(limit) if q.options.overflow == Overflow::Reject && length::total(q)? + n > limit => {
             Ok(Some(Error::Full {
                 queue: q.name.clone(),
                 limit,
@@ -239,16 +260,10 @@ pub fn no_room(spi: &Spi, q: &Queue, n: i64) -> Result<Option<Error>> {
 }
 
 /// Lets `n` messages in under the queue's limit.
-fn enter(
-    spi: &Spi,
-    q: &Queue,
-    n: i64,
-    now: Micros,
-    insert: impl FnOnce(&Spi) -> Result<()>,
-) -> Result<()> {
+fn enter(q: &Queue, n: i64, now: Micros, insert: impl FnOnce()) -> Result<()> {
     if let Some(limit) = q.options.max_length {
-        length::add(spi, q, n)?;
-        let over = length::total(spi, q)? - limit;
+        length::add(q, n)?;
+        let over = length::total(q)? - limit;
         if over > 0 && (q.options.overflow == Overflow::Reject || n > limit) {
             return Err(Error::Full {
                 queue: q.name.clone(),
@@ -259,11 +274,11 @@ fn enter(
             // Room for what comes is made by whoever brings it; what is over beyond that, by one
             // sender at a time, or several would each drop the same excess from other messages.
             let drop = if length::try_lock(q) {
-                length::total(spi, q)? - limit
+                length::total(q)? - limit
             } else {
                 over.min(n)
             };
-            if drop > 0 && bury::oldest(spi, q, drop, now)? < drop.min(n) {
+            if drop > 0 && bury::oldest(q, drop, now)? < drop.min(n) {
                 return Err(Error::Full {
                     queue: q.name.clone(),
                     limit,
@@ -271,7 +286,7 @@ fn enter(
             }
         }
     }
-    insert(spi)?;
+    insert();
     if q.options.notify {
         rel::notify(&format!("mq.{}", q.name));
     }

@@ -3,42 +3,36 @@
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::rel;
-use crate::pg::spi::Spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::queue::bury;
+use crate::queue::note::{note, note_locked};
 use crate::storage::length;
-use crate::storage::place::{self, Place};
-use crate::storage::settle::{self, HandOut, Held};
+use crate::storage::lookup::{self, Repair, Repaired};
+use crate::storage::row::{Change, Facts, Place};
+use crate::storage::settle::{self, HandOut};
 use crate::wake::totals::{self, Total};
 use pg_broker_core::backoff;
 
-fn removed(spi: &Spi, q: &Queue, n: usize) -> Result<()> {
-    length::add(spi, q, -(n as i64))?;
-    totals::count(q, Total::Acked, n);
-    Ok(())
+fn noted(q: &Queue, changes: Vec<Change>) -> Vec<i64> {
+    let ids = changes.iter().map(|c| c.id).collect();
+    note(q, changes);
+    ids
 }
 
-/// Locks hand-outs: where they lie.
-fn places(spi: &Spi, q: &Queue, list: &[HandOut]) -> Result<Vec<Place>> {
-    Ok(settle::hold(spi, q, list)?
-        .into_iter()
-        .map(|h| h.place)
-        .collect())
+fn removed(q: &Queue, changes: Vec<Change>) -> Result<Vec<i64>> {
+    length::add(q, -(changes.len() as i64))?;
+    Ok(noted(q, changes))
 }
 
-pub fn ack(spi: &Spi, q: &Queue, list: &[HandOut], _now: Micros) -> Result<Vec<i64>> {
-    let done = match list {
-        [(id, receipt)] if settle::ack_one(spi, q, *id, *receipt)? => vec![*id],
-        [_] => Vec::new(),
-        _ => settle::ack(spi, q, list)?,
-    };
-    removed(spi, q, done.len())?;
+pub fn ack(q: &Queue, list: &[HandOut]) -> Result<Vec<i64>> {
+    let done = removed(q, settle::ack(q, list))?;
+    totals::count(q, Total::Acked, done.len());
     Ok(done)
 }
 
-pub fn archive(spi: &Spi, q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<i64>> {
-    let done = settle::archive(spi, q, &places(spi, q, list)?, now)?;
-    removed(spi, q, done.len())?;
+pub fn archive(q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<i64>> {
+    let done = removed(q, settle::archive(q, list, now))?;
+    totals::count(q, Total::Acked, done.len());
     Ok(done)
 }
 
@@ -55,80 +49,82 @@ fn retry_at(q: &Queue, failures: i32, delay: Option<Interval>, now: Micros) -> O
     (at > now).then_some(at)
 }
 
+/// Rows that were locked, for burying.
+fn held(q: &Queue, rows: &[Facts]) -> Vec<Place> {
+    note_locked(q, rows);
+    rows.iter().map(|f| f.place).collect()
+}
+
 pub fn nack(
-    spi: &Spi,
     q: &Queue,
     list: &[HandOut],
     delay: Option<Interval>,
     reason: Option<&str>,
     now: Micros,
 ) -> Result<Vec<i64>> {
-    let held = settle::hold(spi, q, list)?;
-    let is_last = |h: &Held| {
-        q.options
-            .max_failures
-            .is_some_and(|max| h.failures + 1 >= max)
-    };
-    let (last, again): (Vec<Held>, Vec<Held>) = held.iter().copied().partition(is_last);
-    for h in again {
-        settle::retry(
-            spi,
-            q,
-            h.place,
-            retry_at(q, h.failures + 1, delay, now),
-            reason,
-        )?;
+    let again = settle::retry(q, list, reason, |failures| {
+        retry_at(q, failures, delay, now)
+    });
+    let mut done = noted(q, again);
+    if q.options.max_failures.is_some() && done.len() < list.len() {
+        let last = held(q, &settle::hold_last(q, list));
+        bury::failed(q, &last, reason, now)?;
+        done.extend(last.iter().map(|p| p.id));
     }
-    bury::failed(
-        spi,
-        q,
-        &last.iter().map(|h| h.place).collect::<Vec<_>>(),
-        reason,
-        now,
-    )?;
-    totals::count(q, Total::Failed, held.len());
-    Ok(held.into_iter().map(|h| h.place.1).collect())
+    totals::count(q, Total::Failed, done.len());
+    Ok(done)
 }
 
-pub fn release(
-    spi: &Spi,
-    q: &Queue,
-    list: &[HandOut],
-    delay: Option<Interval>,
-    now: Micros,
-) -> Result<Vec<i64>> {
+pub fn release(q: &Queue, list: &[HandOut], delay: Option<Interval>, now: Micros) -> Vec<i64> {
     let due = delay.map(|d| time::add(now, &d)).filter(|&at| at > now);
-    settle::release(spi, q, &places(spi, q, list)?, due)
+    noted(q, settle::release(q, list, due))
 }
 
-pub fn reject(
-    spi: &Spi,
-    q: &Queue,
-    list: &[HandOut],
-    reason: Option<&str>,
-    now: Micros,
-) -> Result<Vec<i64>> {
-    let held = places(spi, q, list)?;
+pub fn reject(q: &Queue, list: &[HandOut], reason: Option<&str>, now: Micros) -> Result<Vec<i64>> {
+    let held = held(q, &settle::hold(q, list));
     if !held.is_empty() {
-        bury::rejected(spi, q, &held, reason, now)?;
+        bury::rejected(q, &held, reason, now)?;
     }
-    Ok(place::ids(&held))
+    Ok(held.iter().map(|p| p.id).collect())
 }
 
 /// Gives the ids whose lease now ends at `due`.
-pub fn extend(spi: &Spi, q: &Queue, list: &[HandOut], due: Micros) -> Result<Vec<i64>> {
-    settle::extend(spi, q, &places(spi, q, list)?, due)
+pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<i64> {
+    noted(q, settle::extend(q, list, due))
 }
 
 /// Removes messages whoever holds them.
-pub fn delete(spi: &Spi, q: &Queue, ids: &[i64]) -> Result<Vec<i64>> {
-    let gone = place::remove(q, &settle::seize(spi, q, ids)?)?;
-    length::add(spi, q, -(gone.len() as i64))?;
-    Ok(gone)
+pub fn delete(q: &Queue, ids: &[i64]) -> Result<Vec<i64>> {
+    removed(q, settle::delete(q, ids))
 }
 
-pub fn purge(spi: &Spi, q: &Queue) -> Result<i64> {
-    let n = settle::purge(spi, q)?;
-    length::add(spi, q, -n)?;
+pub enum Mended {
+    Done,
+    Leased,
+    Gone,
+}
+
+/// Replaces what an owner may mend.
+pub fn repair(q: &Queue, id: i64, repair: &Repair, now: Micros) -> Mended {
+    match lookup::repair(q, id, repair, now) {
+        Repaired::Done(changes) => {
+            note(q, changes);
+            Mended::Done
+        }
+        Repaired::Leased(row) => {
+            note_locked(q, &[row]);
+            Mended::Leased
+        }
+        Repaired::Gone => Mended::Gone,
+    }
+}
+
+pub fn purge(q: &Queue) -> Result<i64> {
+    let mut n = 0;
+    settle::purge(q, |change| {
+        n += 1;
+        note(q, [change]);
+    });
+    length::add(q, -n)?;
     Ok(n)
 }

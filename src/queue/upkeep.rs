@@ -2,11 +2,11 @@
 
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::spi::{self, Spi};
+use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::queue::bury;
-use crate::storage::{keys, upkeep};
+use crate::storage::{archive, keys, upkeep};
 
 /// One call does at most so much of each duty.
 const PIECE: i64 = 10_000;
@@ -14,19 +14,15 @@ const PIECE: i64 = 10_000;
 /// All duties for one queue. Gives how many rows were moved or removed.
 pub fn maintain(q: &Queue) -> Result<u64> {
     let now = time::now();
-    spi::connect(|spi| {
-        Ok(bury_overdue(spi, q, now)?
-            + trim_archive(spi, q, now)?
-            + keys::expire(spi, q, PIECE, now)?)
-    })
+    Ok(bury_overdue(q, now)? + trim_archive(q, now)? + keys::expire(q, PIECE, now)?)
 }
 
-fn bury_overdue(spi: &Spi, q: &Queue, now: Micros) -> Result<u64> {
-    let found = upkeep::overdue(spi, q, PIECE, now)?;
-    Ok(bury::over(spi, q, &found, now)? as u64)
+fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
+    let found = upkeep::overdue(q, PIECE, now)?;
+    Ok(bury::over(q, &found, now)? as u64)
 }
 
-fn trim_archive(spi: &Spi, q: &Queue, now: Micros) -> Result<u64> {
+fn trim_archive(q: &Queue, now: Micros) -> Result<u64> {
     match &q.options.archive_retention {
         Some(keep) => {
             let back = Interval {
@@ -34,7 +30,7 @@ fn trim_archive(spi: &Spi, q: &Queue, now: Micros) -> Result<u64> {
                 days: -keep.days,
                 months: -keep.months,
             };
-            upkeep::retain(spi, q, time::add(now, &back), PIECE)
+            archive::retain(q, time::add(now, &back), PIECE)
         }
         None => Ok(0),
     }

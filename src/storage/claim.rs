@@ -1,18 +1,18 @@
-//! Handing messages out: look for candidates without locking anything, lock those wanted by their
-//! place (`pg::tuple`), and write or remove the rows that are locked then.
+//! Handing messages out: walk along the index, skip what is not ready or not free, and write or
+//! remove the rest at once.
 //!
-//! The common case is one look at the hand-out index. Only when something is due (a lease or a
-//! delay ended, a message expired), or when nothing is ready, is there more to do.
+//! A row that is being changed, is locked, or was changed since the snapshot belongs to somebody
+//! else, and is skipped; nothing is waited for, and nothing is locked but what is handed out or
+//! must be buried.
 
-use super::place::{self, Place};
-use super::plans::{Kind, run};
-use super::{LEASE_ENDED, message_columns, table};
+use super::row::{self, Change, Facts, Fate, Place};
+use super::{LEASE_ENDED, Shown, message};
 use crate::catalog::Queue;
-use crate::error::Result;
-use crate::pg::spi::{Rows, Spi};
+use crate::pg::rel;
+use crate::pg::table::Table;
 use crate::pg::time::Micros;
-use crate::pg::value::{Ty, Value};
-use pg_broker_core::names::DEFAULT_PRIORITY;
+use crate::pg::value::Value;
+use crate::pg::walk::Walk;
 
 /// What becomes of a claimed row.
 #[derive(Clone, Copy)]
@@ -23,197 +23,189 @@ pub enum Take {
     Away,
 }
 
-/// Which rows to look at.
-#[derive(Clone, Copy)]
-pub enum Among {
-    /// Ready ones, unless anything is due or has expired: then none.
-    Ready,
-    /// The same without a look at what has expired.
-    ReadyQuick,
-    /// The same, from a bound on: what lies before it was seen to be finished.
-    ReadyFrom(Bound),
-    /// Ready ones.
-    ReadyOnly,
-    /// Those whose time has come and that may be handed out, longest due first.
-    Due,
-    /// What is due or expired, whatever its fate, up to a window, and ready ones.
-    DueOrReady,
+/// What a walk through a span came to.
+pub struct Seen {
+    /// Every row before this id is somebody's, gone, waiting (and noted), or over.
+    pub upto: i64,
+    /// Whether there was any row of the rank.
+    pub any: bool,
 }
 
-/// Where a look may start. Only ordinary messages have one: those of the default priority.
-#[derive(Clone, Copy, Debug)]
-pub struct Bound {
-    /// No message with a smaller id was ready.
-    pub from_id: i64,
-    /// Nothing that was due until then was left.
-    pub due_after: Micros,
-}
+/// How many rows one read buries in passing.
+const BURIED: usize = 64;
 
-/// A row that a reader may be after, or that must be buried.
-#[derive(Clone, Copy)]
-pub struct Candidate {
-    pub place: Place,
-    pub priority: i16,
-    pub fate: Fate,
-    /// A lease of it ended unsettled: a failure that is not yet counted.
-    pub lease_ended: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    Claimable,
-    FailedOut,
-    Expired,
-}
-
-/// How many due, and how many expired rows are looked at in one go.
-const DUE_WINDOW: usize = 256;
-const EXPIRED_WINDOW: usize = 64;
-
-/// Not past its last allowed failure, counting a lease that ended. `$2` is the allowance.
-const MAY_RETRY: &str = "($2 IS NULL OR m.failures + (CASE WHEN m.receipt IS NOT NULL THEN 1 \
-     ELSE 0 END) < $2)";
-const NOT_EXPIRED: &str = "(m.expires_at IS NULL OR m.expires_at > $1)";
-
-fn text(q: &Queue, among: Among) -> String {
-    let t = table(q);
-    let ready = format!(
-        "SELECT m.ctid, m.id, m.priority, 0, false FROM {t} m WHERE m.due IS NULL AND {NOT_EXPIRED}"
-    );
-    let in_order = "ORDER BY m.priority DESC, m.id LIMIT $3";
-    let nothing_due =
-        format!("(SELECT d.id FROM {t} d WHERE d.due <= $1 ORDER BY d.due LIMIT 1) IS NULL");
-    match among {
-        Among::ReadyOnly => format!("{ready} {in_order}"),
-        Among::ReadyQuick => format!("{ready} AND {nothing_due} {in_order}"),
-        Among::ReadyFrom(_) => {
-            let nothing_due = nothing_due.replace("d.due <= $1", "d.due > $5 AND d.due <= $1");
-            let part = |which: &str| format!("({ready} AND {which} AND {nothing_due} {in_order})");
-            format!(
-                "SELECT * FROM ({} UNION ALL {} UNION ALL {}) x LIMIT $3",
-                part(&format!("m.priority > {DEFAULT_PRIORITY}")),
-                part(&format!("m.priority = {DEFAULT_PRIORITY} AND m.id >= $4")),
-                part(&format!("m.priority < {DEFAULT_PRIORITY}")),
-            )
-        }
-        Among::Ready => format!(
-            "{ready} AND {nothing_due} \
-             AND (SELECT e.id FROM {t} e WHERE e.expires_at <= $1 AND e.due IS NULL \
-             ORDER BY e.expires_at LIMIT 1) IS NULL {in_order}"
-        ),
-        Among::Due => format!(
-            "SELECT m.ctid, m.id, m.priority, 0, m.receipt IS NOT NULL FROM {t} m \
-             WHERE m.due <= $1 AND {NOT_EXPIRED} AND {MAY_RETRY} ORDER BY m.due LIMIT $3"
-        ),
-        Among::DueOrReady => format!(
-            "(SELECT m.ctid, m.id, m.priority, CASE WHEN m.expires_at <= $1 THEN 2 WHEN {MAY_RETRY} \
-             THEN 0 ELSE 1 END, m.receipt IS NOT NULL FROM {t} m WHERE m.due <= $1 ORDER BY m.due \
-             LIMIT {DUE_WINDOW}) UNION ALL (SELECT m.ctid, m.id, m.priority, 2, false FROM {t} m \
-             WHERE m.expires_at <= $1 AND m.due IS NULL ORDER BY m.expires_at \
-             LIMIT {EXPIRED_WINDOW}) UNION ALL ({ready} {in_order})"
-        ),
-    }
-}
-
-/// Candidates, at most `limit` (of ready ones, with `DueOrReady`); nothing is locked.
-pub fn candidates(
-    spi: &Spi,
-    q: &Queue,
-    among: Among,
-    limit: i64,
+/// One reader at work. A snapshot must be active as long as it lives.
+pub struct Claim<'a> {
+    q: &'a Queue,
     now: Micros,
-) -> Result<Vec<Candidate>> {
-    let kind = match among {
-        Among::Ready => Kind::Ready,
-        Among::ReadyQuick => Kind::ReadyQuick,
-        Among::ReadyFrom(_) => Kind::ReadyFrom,
-        Among::ReadyOnly => Kind::ReadyOnly,
-        Among::Due => Kind::Due,
-        Among::DueOrReady => Kind::DueOrReady,
-    };
-    let mut types = vec![Ty::Timestamptz, Ty::Int4, Ty::Int8];
-    let mut args = vec![
-        Value::timestamptz(now),
-        Value::opt(q.options.max_failures, Value::int4),
-        Value::int8(limit),
-    ];
-    if let Among::ReadyFrom(bound) = among {
-        types.extend([Ty::Int8, Ty::Timestamptz]);
-        args.extend([
-            Value::int8(bound.from_id),
-            Value::timestamptz(bound.due_after),
-        ]);
-    }
-    let rows = run(spi, q, kind, &types, &args, || text(q, among))?;
-    Ok((0..rows.len())
-        .filter_map(|i| {
-            Some(Candidate {
-                place: (rows.get(i, 0).as_tid()?, rows.get(i, 1).as_int8()?),
-                priority: rows.get(i, 2).as_int2()?,
-                fate: match rows.get(i, 3).as_int4()? {
-                    1 => Fate::FailedOut,
-                    2 => Fate::Expired,
-                    _ => Fate::Claimable,
-                },
-                lease_ended: rows.get(i, 4).as_bool()?,
-            })
-        })
-        .collect())
+    take: Take,
+    wanted: usize,
+    table: Table,
+    by_id: Option<Walk>,
+    by_rank: Option<Walk>,
+    queue_name: Value,
+    leased: Value,
+    /// What this transaction has done to rows.
+    pub changes: Vec<Change>,
+    /// How many of the messages handed out had a lease that ended.
+    pub ended: usize,
+    /// Rows that are over and that this transaction has locked, to be buried.
+    pub over: Vec<Place>,
+    /// Rows passed that wait, and until when.
+    pub waiting: Vec<(i64, Micros)>,
+    /// The first row of the present span that needs somebody's attention and got none.
+    left: Option<i64>,
 }
 
-/// Hands out rows that this transaction has locked. They come with the columns of `mq.message`,
-/// in any order.
-pub fn take(spi: &Spi, q: &Queue, places: &[Place], take: Take, now: Micros) -> Result<Rows> {
-    let leased = "'leased'::pg_catalog.text";
-    let mut args = vec![
-        (Ty::Timestamptz, Value::timestamptz(now)),
-        (Ty::Text, Value::text(&q.name)),
-    ];
-    match take {
-        Take::Until(due) => {
-            args.push((Ty::Timestamptz, Value::timestamptz(due)));
-            place::rows(spi, q, Kind::Lease, places, &args, || {
-                format!(
-                    "UPDATE {} m SET due=$4, receipt=mq_internal.new_receipt(), \
-                     attempts=m.attempts + 1, read_at=$2, failures=m.failures + (CASE WHEN \
-                     m.receipt IS NOT NULL THEN 1 ELSE 0 END), last_error=(CASE WHEN m.receipt IS \
-                     NOT NULL THEN '{LEASE_ENDED}' ELSE m.last_error END) \
-                     WHERE m.ctid = ANY ($1) RETURNING {}",
-                    table(q),
-                    message_columns("m.receipt", "m.attempts", leased)
-                )
-            })
+impl<'a> Claim<'a> {
+    pub fn new(q: &'a Queue, wanted: usize, take: Take, now: Micros) -> Self {
+        Claim {
+            q,
+            now,
+            take,
+            wanted,
+            table: Table::open(q.storage),
+            by_id: None,
+            by_rank: None,
+            queue_name: Value::text(&q.name),
+            leased: Value::text("leased"),
+            changes: Vec::new(),
+            ended: 0,
+            over: Vec::new(),
+            waiting: Vec::new(),
+            left: None,
         }
-        Take::Away => {
-            let rows = place::rows(spi, q, Kind::TakeAway, places, &args, || {
-                format!(
-                    "SELECT {} FROM {} m WHERE m.ctid = ANY ($1)",
-                    message_columns("NULL::pg_catalog.int8", "m.attempts + 1", leased),
-                    table(q),
-                )
-            })?;
-            place::remove(q, places)?;
-            Ok(rows)
+    }
+
+    pub fn is_satisfied(&self) -> bool {
+        self.changes.len() >= self.wanted
+    }
+
+    /// Walks the ids from `from` to before `to` of one rank, handing out through `hand`.
+    pub fn span(&mut self, rank: i16, from: i64, to: i64, hand: &mut impl FnMut(&[Value])) -> Seen {
+        self.left = None;
+        let is_default = rank == row::DEFAULT_RANK;
+        let mut walk = match is_default {
+            true => self.by_id.take(),
+            false => self.by_rank.take(),
         }
+        .unwrap_or_else(|| walk_of(self.q, &self.table, rank));
+        seek(&mut walk, rank, from);
+        let mut seen = Seen {
+            upto: from,
+            any: false,
+        };
+        while !self.is_satisfied() {
+            if !walk.next() {
+                seen.upto = to;
+                break;
+            }
+            let facts = Facts::of(&walk);
+            if facts.id() >= to {
+                seen.upto = to;
+                break;
+            }
+            if facts.place.rank == rank {
+                seen.any = true;
+                self.meet(&walk, &facts, hand);
+            }
+            seen.upto = facts.id().saturating_add(1);
+        }
+        match is_default {
+            true => self.by_id = Some(walk),
+            false => self.by_rank = Some(walk),
+        }
+        seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));
+        seen
+    }
+
+    fn meet(&mut self, walk: &Walk, row: &Facts, hand: &mut impl FnMut(&[Value])) {
+        match row.fate(self.q, self.now) {
+            Fate::Ready => self.try_hand_out(walk, row, hand),
+            Fate::Waits(until) => self.waiting.push((row.id(), until)),
+            Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
+                self.left = self.left.or(Some(row.id()));
+            }
+            Fate::FailedOut | Fate::Expired => {
+                if self.table.lock(row.place.tid) {
+                    self.over.push(row.place);
+                }
+            }
+        }
+    }
+
+    fn try_hand_out(&mut self, walk: &Walk, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
+        let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| walk.get(i));
+        let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
+        new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
+        let ended = facts.lease_ended(self.now);
+        if ended {
+            new[row::FAILURES] = Value::int4(facts.failures(self.now));
+            new[row::LAST_ERROR] = Value::text(LEASE_ENDED);
+        }
+        let (done, after) = match self.take {
+            Take::Until(due) => {
+                new[row::VISIBLE_AT] = Value::timestamptz(due);
+                new[row::READ_AT] = Value::timestamptz(self.now);
+                new[row::RECEIPT] = Value::int8(rel::random_receipt());
+                (
+                    self.table.update(facts.place.tid, &new),
+                    row::After::Waits(due),
+                )
+            }
+            Take::Away => {
+                new[row::RECEIPT] = Value::NULL;
+                (self.table.delete(facts.place.tid), row::After::Gone)
+            }
+        };
+        if !done {
+            return;
+        }
+        let shown = Shown {
+            receipt: new[row::RECEIPT],
+            queue: self.queue_name,
+            state: self.leased,
+        };
+        hand(&message(
+            &new,
+            new[row::FAILURES],
+            new[row::LAST_ERROR],
+            &shown,
+        ));
+        self.ended += usize::from(ended);
+        self.changes.push(Change::of(facts, after));
     }
 }
 
-/// Whether a reader would find anything to do now: to hand out, or to bury.
-pub fn any_ready(spi: &Spi, q: &Queue, now: Micros) -> Result<bool> {
-    let rows = run(
-        spi,
-        q,
-        Kind::AnyReady,
-        &[Ty::Timestamptz],
-        &[Value::timestamptz(now)],
-        || {
-            let t = table(q);
-            format!(
-                "SELECT (SELECT m.id FROM {t} m WHERE m.due IS NULL ORDER BY m.priority DESC, m.id \
-             LIMIT 1) IS NOT NULL OR (SELECT m.id FROM {t} m WHERE m.due <= $1 ORDER BY m.due \
-             LIMIT 1) IS NOT NULL"
-            )
-        },
-    )?;
-    Ok(rows.get(0, 0).as_bool().unwrap_or(false))
+/// The index that has the messages of a rank in their order.
+fn walk_of(q: &Queue, table: &Table, rank: i16) -> Walk {
+    match rank {
+        row::DEFAULT_RANK => Walk::by_id(table, q.index),
+        _ => Walk::by_rank(table, q.ranks_index),
+    }
+}
+
+fn seek(walk: &mut Walk, rank: i16, from: i64) {
+    match rank {
+        row::DEFAULT_RANK => walk.seek_from(from),
+        _ => walk.seek_in_rank(rank, from),
+    }
+}
+
+/// Whether a reader would find anything to do now in a span: to hand out, or to bury. A snapshot
+/// must be active.
+pub fn any_ready(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> bool {
+    let table = Table::open_to_read(q.storage);
+    let mut walk = walk_of(q, &table, rank);
+    seek(&mut walk, rank, from);
+    while walk.next() {
+        let facts = Facts::of(&walk);
+        if facts.id() >= to {
+            return false;
+        }
+        if facts.place.rank == rank && !matches!(facts.fate(q, now), Fate::Waits(_)) {
+            return true;
+        }
+    }
+    false
 }

@@ -1,14 +1,11 @@
 //! New rows: one, or many at once.
 
-use super::plans::{Kind, run};
-use super::table;
+use super::row::{self, rank_of, visible_at};
 use crate::catalog::Queue;
-use crate::error::Result;
-use crate::pg::array;
 use crate::pg::rel;
-use crate::pg::spi::Spi;
+use crate::pg::table::Table;
 use crate::pg::time::Micros;
-use crate::pg::value::{Ty, Value};
+use crate::pg::value::Value;
 
 /// A message on its way into a queue; payload and headers are carried as they came.
 #[derive(Clone)]
@@ -34,100 +31,32 @@ pub fn new_ids(q: &Queue, n: usize) -> Vec<i64> {
     rel::nextvals(q.sequence, n)
 }
 
-pub fn one(spi: &Spi, q: &Queue, m: &Message, now: Micros) -> Result<()> {
-    run(
-        spi,
-        q,
-        Kind::Insert,
-        &[
-            Ty::Int8,
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Timestamptz,
-            Ty::Int2,
-            Ty::Text,
-            Ty::Text,
-            Ty::Jsonb,
-            Ty::Jsonb,
-            Ty::Bytea,
-        ],
-        &[
-            Value::int8(m.id),
-            Value::timestamptz(now),
-            Value::opt(m.due, Value::timestamptz),
-            Value::opt(m.expires_at, Value::timestamptz),
-            Value::int2(m.priority),
-            Value::opt(m.group_key.as_deref(), Value::text),
-            Value::opt(m.dedup_key.as_deref(), Value::text),
-            m.headers,
-            m.body,
-            m.data,
-        ],
-        || {
-            format!(
-                "INSERT INTO {} (id, enqueued_at, due, expires_at, priority, group_key, \
-                 dedup_key, headers, body, data) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-                table(q)
-            )
-        },
-    )
-    .map(|_| ())
+fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {
+    let mut new = [Value::NULL; row::WIDTH];
+    let text = |v: &Option<String>| Value::opt(v.as_deref(), Value::text);
+    new[row::ID] = Value::int8(m.id);
+    new[row::ENQUEUED_AT] = Value::timestamptz(now);
+    new[row::VISIBLE_AT] = visible_at(m.due, now);
+    new[row::EXPIRES_AT] = Value::opt(m.expires_at, Value::timestamptz);
+    new[row::ATTEMPTS] = Value::int4(0);
+    new[row::FAILURES] = Value::int4(0);
+    new[row::RANK] = Value::int2(rank_of(m.priority));
+    new[row::GROUP_KEY] = text(&m.group_key);
+    new[row::DEDUP_KEY] = text(&m.dedup_key);
+    new[row::HEADERS] = m.headers;
+    new[row::BODY] = m.body;
+    new[row::DATA] = m.data;
+    new
 }
 
-/// Many messages that share their times and priority and have JSON bodies. Most have nothing else:
-/// then nothing else is passed.
-pub fn many(spi: &Spi, q: &Queue, list: &[Message], now: Micros) -> Result<()> {
-    let Some(first) = list.first() else {
-        return Ok(());
-    };
-    let column = |f: &dyn Fn(&Message) -> Value, ty| {
-        array::build(&list.iter().map(f).collect::<Vec<_>>(), ty)
-    };
-    let text = |v: &Option<String>| Value::opt(v.as_deref(), Value::text);
-    let mut types = vec![
-        Ty::Timestamptz,
-        Ty::Timestamptz,
-        Ty::Timestamptz,
-        Ty::Int2,
-        Ty::Int8Array,
-        Ty::JsonbArray,
-    ];
-    let mut args = vec![
-        Value::timestamptz(now),
-        Value::opt(first.due, Value::timestamptz),
-        Value::opt(first.expires_at, Value::timestamptz),
-        Value::int2(first.priority),
-        column(&|m| Value::int8(m.id), Ty::Int8),
-        column(&|m| m.body, Ty::Jsonb),
-    ];
-    let is_plain =
-        |m: &Message| m.headers.is_null() && m.group_key.is_none() && m.dedup_key.is_none();
-    let (kind, columns, rows) = if list.iter().all(is_plain) {
-        (
-            Kind::InsertPlain,
-            "id, body",
-            "pg_catalog.unnest($5), pg_catalog.unnest($6)",
-        )
-    } else {
-        types.extend([Ty::JsonbArray, Ty::TextArray, Ty::TextArray]);
-        args.extend([
-            column(&|m| m.headers, Ty::Jsonb),
-            column(&|m| text(&m.group_key), Ty::Text),
-            column(&|m| text(&m.dedup_key), Ty::Text),
-        ]);
-        (
-            Kind::InsertMany,
-            "id, body, headers, group_key, dedup_key",
-            "l.* FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), \
-             pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) AS l",
-        )
-    };
-    run(spi, q, kind, &types, &args, || {
-        format!(
-            "INSERT INTO {} (enqueued_at, due, expires_at, priority, {columns}) \
-             SELECT $1, $2, $3, $4, {rows}",
-            table(q)
-        )
-    })
-    .map(|_| ())
+pub fn one(q: &Queue, m: &Message, now: Micros) {
+    Table::open(q.storage).insert(&row_of(m, now));
+}
+
+pub fn many(q: &Queue, list: &[Message], now: Micros) {
+    if list.is_empty() {
+        return;
+    }
+    let rows: Vec<_> = list.iter().map(|m| row_of(m, now)).collect();
+    Table::open(q.storage).insert_many(&rows);
 }

@@ -1,29 +1,30 @@
 //! Deduplication keys: who sent a key first within its window.
 
-use super::place;
-use super::plans::{Kind, run};
+use super::archive::remove_found;
+use super::lookup;
+use super::plans::{Kind, ask};
 use super::table;
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::spi::Spi;
+use crate::pg::spi;
 use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
 
 /// Takes a key for message `id` until then. Gives the id of the message that has it: `id` when
 /// the key was free or its window over. Waits for a transaction that has taken the key and is
 /// still open.
-pub fn take(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<i64> {
+pub fn take(q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<i64> {
     loop {
-        match holder(spi, q, key, now)? {
+        match holder(q, key, now)? {
             Some((holder, Hold::Current)) => return Ok(holder),
             // The holder keeps the key for as long as it is in the queue, and it has left.
             Some((holder, Hold::Left)) => {
-                if steal(spi, q, key, holder, id, until)? {
+                if steal(q, key, holder, id, until)? {
                     return Ok(id);
                 }
             }
             Some((_, Hold::Over)) | None => {
-                if seize(spi, q, key, id, until, now)? {
+                if seize(q, key, id, until, now)? {
                     return Ok(id);
                 }
             }
@@ -40,41 +41,39 @@ enum Hold {
 
 /// Who has a key, as far as is committed. Looks without locking: a duplicate of something sent
 /// long ago neither waits nor makes others wait.
-fn holder(spi: &Spi, q: &Queue, key: &str, now: Micros) -> Result<Option<(i64, Hold)>> {
-    let rows = run(
-        spi,
+fn holder(q: &Queue, key: &str, now: Micros) -> Result<Option<(i64, Hold)>> {
+    let found = ask(
         q,
         Kind::KeyHolder,
         &[Ty::Text, Ty::Timestamptz],
         &[Value::text(key), Value::timestamptz(now)],
         || {
-            let t = table(q);
             format!(
-                "SELECT k.id, k.until <= $2, k.until = 'infinity' AND (SELECT m.id FROM {t} m \
-                 WHERE m.id = k.id) IS NULL FROM {t}_keys k WHERE k.key = $1"
+                "SELECT k.id, k.until <= $2, k.until = 'infinity' FROM {}_keys k WHERE k.key = $1",
+                table(q)
             )
         },
+        |rows| {
+            let yes = |col| rows.get(0, col).as_bool() == Some(true);
+            rows.get(0, 0).as_int8().map(|id| (id, yes(1), yes(2)))
+        },
     )?;
-    Ok(rows.get(0, 0).as_int8().map(|id| {
-        let yes = |col| rows.get(0, col).as_bool() == Some(true);
-        (
-            id,
-            if yes(1) {
-                Hold::Over
-            } else if yes(2) {
-                Hold::Left
-            } else {
-                Hold::Current
-            },
-        )
+    Ok(found.map(|(id, is_over, is_forever)| {
+        let hold = if is_over {
+            Hold::Over
+        } else if is_forever && !lookup::exists(q, id) {
+            Hold::Left
+        } else {
+            Hold::Current
+        };
+        (id, hold)
     }))
 }
 
 /// Enters a key that nobody has, or whose window is over. Waits for a transaction that has done
 /// so and is still open.
-fn seize(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<bool> {
-    let rows = run(
-        spi,
+fn seize(q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -> Result<bool> {
+    ask(
         q,
         Kind::KeyTake,
         &[Ty::Text, Ty::Int8, Ty::Timestamptz, Ty::Timestamptz],
@@ -92,13 +91,12 @@ fn seize(spi: &Spi, q: &Queue, key: &str, id: i64, until: Micros, now: Micros) -
                 table(q)
             )
         },
-    )?;
-    Ok(rows.processed > 0)
+        |rows| rows.processed > 0,
+    )
 }
 
-fn steal(spi: &Spi, q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool> {
-    let rows = run(
-        spi,
+fn steal(q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool> {
+    ask(
         q,
         Kind::KeySteal,
         &[Ty::Text, Ty::Int8, Ty::Int8, Ty::Timestamptz],
@@ -114,25 +112,27 @@ fn steal(spi: &Spi, q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> 
                 table(q)
             )
         },
-    )?;
-    Ok(rows.processed > 0)
+        |rows| rows.processed > 0,
+    )
 }
 
 /// Removes keys whose window is over, at most so many; none that somebody is taking.
-pub fn expire(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<u64> {
-    place::remove_found(
-        spi,
-        q,
-        (Kind::KeysExpired, Kind::KeysRemove),
-        "keys",
-        &[Ty::Timestamptz, Ty::Int8],
-        &[Value::timestamptz(now), Value::int8(limit)],
-        || {
-            format!(
-                "SELECT k.ctid FROM {}_keys k WHERE k.until <= $1 ORDER BY k.until LIMIT $2 \
+pub fn expire(q: &Queue, limit: i64, now: Micros) -> Result<u64> {
+    spi::connect(|spi| {
+        remove_found(
+            spi,
+            q,
+            (Kind::KeysExpired, Kind::KeysRemove),
+            "keys",
+            &[Ty::Timestamptz, Ty::Int8],
+            &[Value::timestamptz(now), Value::int8(limit)],
+            || {
+                format!(
+                    "SELECT k.ctid FROM {}_keys k WHERE k.until <= $1 ORDER BY k.until LIMIT $2 \
                  FOR UPDATE SKIP LOCKED",
-                table(q)
-            )
-        },
-    )
+                    table(q)
+                )
+            },
+        )
+    })
 }

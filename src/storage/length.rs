@@ -5,21 +5,19 @@
 //! for the own transaction. Only queues with a `max_length` pay for this.
 
 use super::insert::new_id;
-use super::plans::{Kind, run};
+use super::plans::{Kind, ask};
 use super::table;
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::rel;
-use crate::pg::spi::Spi;
 use crate::pg::value::{Ty, Value};
 
 /// Notes that `n` messages came (or, negative, went).
-pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
+pub fn add(q: &Queue, n: i64) -> Result<()> {
     if q.options.max_length.is_none() || n == 0 {
         return Ok(());
     }
-    let rows = run(
-        spi,
+    let added = ask(
         q,
         Kind::LengthAdd,
         &[Ty::Int8],
@@ -28,11 +26,12 @@ pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
             let t = table(q);
             format!(
                 "UPDATE {t}_length s SET n=s.n + $1 WHERE s.slot = (SELECT f.slot FROM {t}_length f \
-             ORDER BY f.slot LIMIT 1 FOR UPDATE SKIP LOCKED)"
+                 ORDER BY f.slot LIMIT 1 FOR UPDATE SKIP LOCKED)"
             )
         },
+        |rows| rows.processed > 0,
     )?;
-    if rows.processed > 0 {
+    if added {
         return Ok(());
     }
     let slot = match rel::internal(&format!("q_{}_length", q.n)) {
@@ -40,15 +39,14 @@ pub fn add(spi: &Spi, q: &Queue, n: i64) -> Result<()> {
         Some(_) => new_id(q),
         None => return Ok(()),
     };
-    run(
-        spi,
+    ask(
         q,
         Kind::LengthNew,
         &[Ty::Int8, Ty::Int8],
         &[Value::int8(slot), Value::int8(n)],
         || format!("INSERT INTO {}_length (slot, n) VALUES ($1, $2)", table(q)),
+        |_| (),
     )
-    .map(|_| ())
 }
 
 /// Whether this transaction is the one that may bring an overfull queue back to its limit.
@@ -57,12 +55,18 @@ pub fn try_lock(q: &Queue) -> bool {
 }
 
 /// How many messages there are, as far as this transaction can see.
-pub fn total(spi: &Spi, q: &Queue) -> Result<i64> {
-    let rows = run(spi, q, Kind::LengthSum, &[], &[], || {
-        format!(
-            "SELECT COALESCE(pg_catalog.sum(s.n), 0)::pg_catalog.int8 FROM {}_length s",
-            table(q)
-        )
-    })?;
-    Ok(rows.get(0, 0).as_int8().unwrap_or(0))
+pub fn total(q: &Queue) -> Result<i64> {
+    ask(
+        q,
+        Kind::LengthSum,
+        &[],
+        &[],
+        || {
+            format!(
+                "SELECT COALESCE(pg_catalog.sum(s.n), 0)::pg_catalog.int8 FROM {}_length s",
+                table(q)
+            )
+        },
+        |rows| rows.get(0, 0).as_int8().unwrap_or(0),
+    )
 }

@@ -1,86 +1,93 @@
 //! Looking at a message, and mending one in place.
 
-use super::place;
-use super::plans::{Kind, run};
-use super::{message_columns, state, table};
+use super::find::Finder;
+use super::row::{self, After, Change, Facts, rank_of};
+use super::{LEASE_ENDED, Shown, message, state_of};
 use crate::catalog::Queue;
-use crate::error::Result;
-use crate::pg::spi::{Rows, Spi};
+use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
-use crate::pg::value::{Ty, Value};
+use crate::pg::value::Value;
+
+/// Whether a message is there.
+pub fn exists(q: &Queue, id: i64) -> bool {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(q.storage);
+    Finder::new(q, &table).find(id).is_some()
+}
 
 /// The message of that id, as its queue's view shows it.
-pub fn get(spi: &Spi, q: &Queue, id: i64, now: Micros) -> Result<Rows> {
-    run(
-        spi,
-        q,
-        Kind::Get,
-        &[Ty::Int8, Ty::Timestamptz, Ty::Text],
-        &[
-            Value::int8(id),
-            Value::timestamptz(now),
-            Value::text(&q.name),
-        ],
-        || {
-            format!(
-                "SELECT {} FROM {} m WHERE m.id = $1",
-                message_columns("NULL::pg_catalog.int8", "m.attempts", &state("$2")),
-                table(q)
-            )
-        },
-    )
+pub fn get(q: &Queue, id: i64, now: Micros) -> Option<[Value; 17]> {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(q.storage);
+    let mut finder = Finder::new(q, &table);
+    let facts = finder.find(id)?;
+    let row = finder.keep();
+    let last_error = if facts.lease_ended(now) {
+        Value::text(LEASE_ENDED)
+    } else {
+        row[row::LAST_ERROR]
+    };
+    let shown = Shown {
+        receipt: Value::NULL,
+        queue: Value::text(&q.name),
+        state: Value::text(state_of(&facts, now)),
+    };
+    let failures = Value::int4(facts.failures(now));
+    Some(message(&row, failures, last_error, &shown))
 }
 
 pub struct Repair {
     pub headers: Value,
     pub body: Value,
     pub data: Value,
-    pub priority: Value,
+    pub priority: i16,
     pub expires_at: Value,
 }
 
-#[derive(PartialEq, Eq)]
 pub enum Repaired {
-    Done,
-    Leased,
+    /// What left its place, and where the message is now.
+    Done([Change; 2]),
+    Leased(Facts),
     Gone,
 }
 
 /// Replaces what an owner may mend, unless the message is leased. Waits for whoever has the row
 /// locked.
-pub fn repair(spi: &Spi, q: &Queue, id: i64, r: &Repair, now: Micros) -> Result<Repaired> {
-    let rows = run(
-        spi,
-        q,
-        Kind::FindToRepair,
-        &[Ty::Int8, Ty::Timestamptz],
-        &[Value::int8(id), Value::timestamptz(now)],
-        || {
-            format!(
-                "SELECT m.ctid, m.id, m.receipt IS NOT NULL AND m.due > $2 FROM {} m \
-                 WHERE m.id = $1 FOR UPDATE",
-                table(q)
-            )
-        },
-    )?;
-    match rows.get(0, 2).as_bool() {
-        None => return Ok(Repaired::Gone),
-        Some(true) => return Ok(Repaired::Leased),
-        Some(false) => {}
+pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
+    let locked = {
+        let _pinned = Pinned::now();
+        let table = Table::open(q.storage);
+        let found = Finder::new(q, &table).find(id);
+        found.and_then(|f| table.lock_waiting(f.place.tid))
+    };
+    if locked.is_none() {
+        return Repaired::Gone;
     }
-    let args = [
-        (Ty::Jsonb, r.headers),
-        (Ty::Jsonb, r.body),
-        (Ty::Bytea, r.data),
-        (Ty::Int2, r.priority),
-        (Ty::Timestamptz, r.expires_at),
-    ];
-    place::act(spi, q, Kind::Repair, &place::read(&rows), &args, || {
-        format!(
-            "UPDATE {} m SET headers=$2, body=$3, data=$4, priority=$5, expires_at=$6 \
-             WHERE m.ctid = ANY ($1) RETURNING m.id",
-            table(q)
-        )
-    })?;
-    Ok(Repaired::Done)
+    let _pinned = Pinned::now();
+    let mut table = Table::open(q.storage);
+    let mut finder = Finder::new(q, &table);
+    let Some(facts) = finder.find(id) else {
+        return Repaired::Gone;
+    };
+    if facts.is_leased(now) {
+        return Repaired::Leased(facts);
+    }
+    let rank = rank_of(r.priority);
+    let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| finder.get(i));
+    new[row::HEADERS] = r.headers;
+    new[row::BODY] = r.body;
+    new[row::DATA] = r.data;
+    new[row::RANK] = Value::int2(rank);
+    new[row::EXPIRES_AT] = r.expires_at;
+    if !table.update(facts.place.tid, &new) {
+        return Repaired::Gone;
+    }
+    let after = facts.due().map_or(After::Ready, After::Waits);
+    let there = Change {
+        rank,
+        is_new: rank != facts.place.rank,
+        was: None,
+        ..Change::of(&facts, after)
+    };
+    Repaired::Done([Change::of(&facts, After::Gone), there])
 }

@@ -1,43 +1,15 @@
-//! Kept plans: one a statement and queue, made when first needed, given back with the queue.
+//! Kept plans: one a statement and queue, made when first needed, given back with the queue. The
+//! tables beside the messages are reached by SQL; the messages themselves never are.
 
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::spi::{Path, Rows, Spi};
+use crate::pg::spi::{self, Path, Rows, Spi};
 use crate::pg::value::{Ty, Value};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Kind {
-    Insert,
-    InsertMany,
-    InsertPlain,
-    Ready,
-    ReadyQuick,
-    ReadyFrom,
-    ReadyOnly,
-    Due,
-    DueOrReady,
-    Lease,
-    TakeAway,
-    AnyReady,
-    AckOne,
-    FindHandOuts,
-    Archive,
-    Retry,
-    Release,
-    Extend,
-    Seize,
-    Purge,
-    Get,
-    FindToRepair,
-    Repair,
-    Exhume,
-    Idle,
-    Postpone,
-    Blame,
-    Overdue,
-    Oldest,
-    FailedOut,
+    Expired,
     KeyTake,
     KeyHolder,
     KeySteal,
@@ -48,14 +20,14 @@ pub enum Kind {
     LengthSum,
     Retention,
     RetentionRemove,
-    Count,
-    OldestReady,
 }
 
-fn run_with(
+/// Runs a statement of a queue with its owner's rights.
+pub fn run(
     spi: &Spi,
     q: &Queue,
-    (kind, path): (Kind, Path),
+    kind: Kind,
+    path: Path,
     types: &[Ty],
     args: &[Value],
     sql: impl FnOnce() -> String,
@@ -64,26 +36,17 @@ fn run_with(
     spi.execute(q.owner, plan, path, args)
 }
 
-/// Runs a statement of a queue with its owner's rights, reading through indexes.
-pub fn run(
-    spi: &Spi,
+/// Runs one, reading through indexes, and reads its result.
+pub fn ask<R>(
     q: &Queue,
     kind: Kind,
     types: &[Ty],
     args: &[Value],
     sql: impl FnOnce() -> String,
-) -> Result<Rows> {
-    run_with(spi, q, (kind, Path::Index), types, args, sql)
-}
-
-/// The same, reaching rows by their place.
-pub fn run_by_place(
-    spi: &Spi,
-    q: &Queue,
-    kind: Kind,
-    types: &[Ty],
-    args: &[Value],
-    sql: impl FnOnce() -> String,
-) -> Result<Rows> {
-    run_with(spi, q, (kind, Path::Place), types, args, sql)
+    read: impl FnOnce(&Rows) -> R,
+) -> Result<R> {
+    spi::connect(|spi| {
+        let rows = run(spi, q, kind, Path::Index, types, args, sql)?;
+        Ok(read(&rows))
+    })
 }

@@ -1,6 +1,7 @@
 //! The relations of a queue: made, renamed, given away, dropped. Who calls these has checked the
 //! caller's rights; the DDL runs with the machinery's, and the event triggers look away.
 
+use super::row::{COLUMNS, DEFAULT_RANK};
 use super::{LEASE_ENDED, ended_lease, state};
 use crate::error::{Error, Result};
 use crate::pg::event::OwnDdl;
@@ -15,13 +16,6 @@ const VACUUM: &str = "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scal
      autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 100000, \
      autovacuum_analyze_scale_factor = 0.5";
 
-fn columns() -> &'static str {
-    "id bigint NOT NULL, enqueued_at timestamptz NOT NULL, due timestamptz, read_at timestamptz, \
-     expires_at timestamptz, receipt bigint, attempts int NOT NULL DEFAULT 0, \
-     failures int NOT NULL DEFAULT 0, priority smallint NOT NULL DEFAULT 4, group_key text, \
-     dedup_key text, last_error text, headers jsonb, body jsonb, data bytea"
-}
-
 fn view_text(n: i32, name: &str) -> String {
     let now = "pg_catalog.clock_timestamp()";
     format!(
@@ -29,8 +23,8 @@ fn view_text(n: i32, name: &str) -> String {
          {name}::text AS queue, m.body, m.data, m.headers, m.attempts, \
          m.failures + {ended} AS failures, \
          CASE WHEN {ended} = 1 THEN '{LEASE_ENDED}'::text ELSE m.last_error END AS last_error, \
-         m.priority, m.group_key, m.dedup_key, m.enqueued_at, \
-         COALESCE(m.due, m.enqueued_at) AS visible_at, m.read_at, m.expires_at, \
+         (9 - m.rank)::smallint AS priority, m.group_key, m.dedup_key, m.enqueued_at, \
+         m.visible_at, m.read_at, m.expires_at, \
          {state} AS state FROM mq_internal.q_{n} m",
         view = quote_ident(name),
         name = quote_literal(name),
@@ -43,8 +37,8 @@ fn archive_view_text(n: i32, name: &str) -> String {
     format!(
         "CREATE OR REPLACE VIEW mq.{view} AS SELECT a.id, NULL::bigint AS receipt, \
          {name}::text AS queue, a.body, a.data, a.headers, a.attempts, a.failures, a.last_error, \
-         a.priority, a.group_key, a.dedup_key, a.enqueued_at, \
-         COALESCE(a.due, a.enqueued_at) AS visible_at, a.read_at, a.expires_at, \
+         (9 - a.rank)::smallint AS priority, a.group_key, a.dedup_key, a.enqueued_at, \
+         a.visible_at, a.read_at, a.expires_at, \
          'archived'::text AS state, a.archived_at FROM mq_internal.q_{n}_archive a",
         view = quote_ident(&archive_of(name)),
         name = quote_literal(name),
@@ -54,6 +48,9 @@ fn archive_view_text(n: i32, name: &str) -> String {
 fn run(spi: &Spi, statements: &[String]) -> Result<()> {
     statements.iter().try_for_each(|s| spi.utility(s))
 }
+
+/// How full pages are made, in per cent: the rest is room for the claimed versions.
+const FILL: u32 = 60;
 
 /// The next free number for a queue's storage.
 fn next_number(spi: &Spi) -> Result<i32> {
@@ -77,24 +74,21 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
             spi,
             &[
                 format!(
-                    "CREATE {kind}TABLE mq_internal.q_{n} ({}, CONSTRAINT q_{n}_pkey \
-                     PRIMARY KEY (id)) WITH (fillfactor = 90, {VACUUM})",
-                    columns()
+                    "CREATE {kind}TABLE mq_internal.q_{n} ({COLUMNS}, CONSTRAINT q_{n}_pkey \
+                     PRIMARY KEY (id)) WITH (fillfactor = {FILL}, {VACUUM})"
                 ),
                 format!(
-                    "CREATE INDEX q_{n}_ready ON mq_internal.q_{n} (priority DESC, id) \
-                     WHERE due IS NULL"
+                    "CREATE INDEX q_{n}_ranks ON mq_internal.q_{n} (rank, id) \
+                     WHERE rank <> {DEFAULT_RANK}"
                 ),
-                format!("CREATE INDEX q_{n}_due ON mq_internal.q_{n} (due) WHERE due IS NOT NULL"),
                 format!(
                     "CREATE INDEX q_{n}_expiry ON mq_internal.q_{n} (expires_at) \
                      WHERE expires_at IS NOT NULL"
                 ),
                 format!("CREATE SEQUENCE mq_internal.q_{n}_id OWNED BY mq_internal.q_{n}.id"),
                 format!(
-                    "CREATE TABLE mq_internal.q_{n}_archive ({}, archived_at timestamptz \
-                     NOT NULL, CONSTRAINT q_{n}_archive_pkey PRIMARY KEY (id))",
-                    columns()
+                    "CREATE TABLE mq_internal.q_{n}_archive ({COLUMNS}, archived_at timestamptz \
+                     NOT NULL, CONSTRAINT q_{n}_archive_pkey PRIMARY KEY (id))"
                 ),
                 format!(
                     "CREATE INDEX q_{n}_archive_time ON mq_internal.q_{n}_archive (archived_at)"

@@ -1,19 +1,22 @@
-//! Statements behind dead-lettering, dropping the oldest, and retention. Rows are found without
-//! locking anything and then locked by their place, as in `claim`.
+//! Rows behind dead-lettering, dropping the oldest, and redriving.
 
-use super::place::{self, Place};
-use super::plans::{Kind, run};
-use super::table;
+use super::find::{self, Finder};
+use super::plans::{Kind, ask};
+use super::row::{self, After, Change, Facts, Fate, Place, RANKS};
+use super::{LEASE_ENDED, table};
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::array;
-use crate::pg::spi::Spi;
+use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
+use crate::pg::walk::Walk;
+
+pub use super::find::remove;
 
 /// A message about to leave for another queue; payload as it lies in storage.
 pub struct Corpse {
     pub place: Place,
+    pub was: Option<Micros>,
     pub body: Value,
     pub data: Value,
     pub headers: Value,
@@ -28,65 +31,66 @@ pub struct Corpse {
 
 impl Corpse {
     pub fn id(&self) -> i64 {
-        self.place.1
+        self.place.id
+    }
+
+    /// That it is gone.
+    pub fn gone(&self) -> Change {
+        Change {
+            rank: self.place.rank,
+            id: self.place.id,
+            is_new: false,
+            was: self.was,
+            after: After::Gone,
+        }
     }
 }
 
-/// Nobody holds it. `$1` is the time.
-const IDLE: &str = "(m.receipt IS NULL OR m.due <= $1)";
-
 /// Brings rows that this transaction has locked, in the order of their ids.
-pub fn exhume(spi: &Spi, q: &Queue, places: &[Place], now: Micros) -> Result<Vec<Corpse>> {
+pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
     if places.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let now = [(Ty::Timestamptz, Value::timestamptz(now))];
-    let rows = place::rows(spi, q, Kind::Exhume, places, &now, || {
-        let ended = super::ended_lease("m", "$2");
-        format!(
-            "SELECT m.ctid, m.id, m.body, m.data, m.headers, m.priority, m.group_key, \
-             m.failures + {ended}, CASE WHEN {ended} = 1 THEN '{}' ELSE m.last_error END, \
-             COALESCE(m.expires_at <= $2, false), {ended} = 1 FROM {} m WHERE m.ctid = ANY ($1)",
-            super::LEASE_ENDED,
-            table(q)
-        )
-    })?;
-    let mut found: Vec<Corpse> = (0..rows.len())
-        .filter_map(|i| {
-            let at = |col| rows.get(i, col);
-            Some(Corpse {
-                place: (at(0).as_tid()?, at(1).as_int8()?),
-                body: at(2),
-                data: at(3),
-                headers: at(4),
-                priority: at(5).as_int2()?,
-                group_key: at(6).as_text(),
-                failures: at(7).as_int4()?,
-                last_error: at(8).as_text(),
-                expired: at(9).as_bool()?,
-                lease_ended: at(10).as_bool()?,
-            })
+    find::rows(q, places)
+        .into_iter()
+        .map(|kept| {
+            let (facts, row) = (kept.facts, kept.row);
+            let lease_ended = facts.lease_ended(now);
+            Corpse {
+                place: facts.place,
+                was: facts.due(),
+                body: row[row::BODY],
+                data: row[row::DATA],
+                headers: row[row::HEADERS],
+                priority: RANKS - 1 - facts.place.rank,
+                group_key: row[row::GROUP_KEY].as_text(),
+                failures: facts.failures(now),
+                last_error: if lease_ended {
+                    Some(LEASE_ENDED.to_owned())
+                } else {
+                    row[row::LAST_ERROR].as_text()
+                },
+                expired: facts.has_expired(now),
+                lease_ended,
+            }
         })
-        .collect();
-    found.sort_by_key(Corpse::id);
-    Ok(found)
+        .collect()
 }
 
 /// Keeps a row that cannot be buried now out of everybody's way until then.
-pub fn postpone(spi: &Spi, q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Result<()> {
-    let args = [
-        (Ty::Int4, Value::int4(corpse.failures)),
-        (Ty::Text, Value::text(error)),
-        (Ty::Timestamptz, Value::timestamptz(until)),
-    ];
-    place::act(spi, q, Kind::Postpone, &[corpse.place], &args, || {
-        format!(
-            "UPDATE {} m SET due=$4, receipt=NULL, failures=$2, last_error=$3 \
-             WHERE m.ctid = ANY ($1) RETURNING m.id",
-            table(q)
-        )
-    })
-    .map(|_| ())
+pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Option<Change> {
+    let _pinned = Pinned::now();
+    let mut table = Table::open(q.storage);
+    let mut finder = Finder::new(q, &table);
+    let facts = finder.find(corpse.id())?;
+    let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| finder.get(i));
+    new[row::VISIBLE_AT] = row::visible_at(Some(until), facts.enqueued_at);
+    new[row::RECEIPT] = Value::NULL;
+    new[row::FAILURES] = Value::int4(corpse.failures);
+    new[row::LAST_ERROR] = Value::text(error);
+    table
+        .update(facts.place.tid, &new)
+        .then(|| Change::of(&facts, After::Waits(until)))
 }
 
 /// A message whose dead-letter queue cannot take it is tried again after this long, or by the
@@ -95,124 +99,97 @@ pub const POSTPONED: Micros = 60_000_000;
 
 /// Locks rows that must be buried, at most so many of each kind: expired, or past their failures
 /// and due, or postponed.
-pub fn overdue(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
-    let mut found = place::lock(q, usize::MAX, || {
-        let rows = run(
-            spi,
-            q,
-            Kind::Overdue,
-            &[Ty::Timestamptz, Ty::Int4, Ty::Int8, Ty::Timestamptz],
-            &[
-                Value::timestamptz(now),
-                Value::opt(q.options.max_failures, Value::int4),
-                Value::int8(limit),
-                Value::timestamptz(now.saturating_add(POSTPONED)),
-            ],
-            || {
-                let t = table(q);
-                let ended = super::ended_lease("m", "$1");
-                format!(
-                    "(SELECT m.ctid, m.id FROM {t} m WHERE m.due <= $4 AND {IDLE} AND \
-                     m.failures + {ended} >= $2 ORDER BY m.due LIMIT $3) UNION ALL \
-                     (SELECT m.ctid, m.id FROM {t} m WHERE m.expires_at <= $1 AND {IDLE} \
-                     ORDER BY m.expires_at LIMIT $3)"
-                )
-            },
-        )?;
-        Ok(place::read(&rows))
-    })?;
-    found.sort_unstable_by_key(|p| p.1);
-    found.dedup_by_key(|p| p.1);
+pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
+    let mut found = expired(q, limit, now)?;
+    let most = found.len() + usize::try_from(limit).unwrap_or(usize::MAX);
+    if q.options.max_failures.is_some() {
+        let _pinned = Pinned::now();
+        let table = Table::open(q.storage);
+        let mut walk = Walk::by_id(&table, q.index);
+        walk.seek_from(0);
+        while found.len() < most && walk.next() {
+            crate::pg::wait::interruptible();
+            let facts = Facts::of(&walk);
+            let is_postponed = facts.receipt.is_none()
+                && facts.visible_at <= now.saturating_add(POSTPONED)
+                && !q.options.allows(facts.failures);
+            if (is_postponed || facts.fate(q, now) == Fate::FailedOut)
+                && table.lock(facts.place.tid)
+            {
+                found.push(facts.place);
+            }
+        }
+    }
+    found.sort_unstable_by_key(|p| p.id);
+    found.dedup_by_key(|p| p.id);
     Ok(found)
 }
 
+/// Locks expired rows that nobody holds.
+fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
+    let ids: Vec<i64> = ask(
+        q,
+        Kind::Expired,
+        &[Ty::Timestamptz, Ty::Int8],
+        &[Value::timestamptz(now), Value::int8(limit)],
+        || {
+            format!(
+                "SELECT m.id FROM {} m WHERE m.expires_at <= $1 AND (m.receipt IS NULL OR \
+                 m.visible_at <= $1) ORDER BY m.expires_at LIMIT $2",
+                table(q)
+            )
+        },
+        |rows| {
+            (0..rows.len())
+                .filter_map(|i| rows.get(i, 0).as_int8())
+                .collect()
+        },
+    )?;
+    Ok(idle(q, &ids, now)
+        .into_iter()
+        .filter(|f| f.has_expired(now))
+        .map(|f| f.place)
+        .collect())
+}
+
+/// How often it is looked again when others were faster.
+const AGAIN: usize = 5;
+
 /// Locks the oldest messages that nobody holds, at most so many.
-pub fn oldest(spi: &Spi, q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
+pub fn oldest(q: &Queue, limit: i64, now: Micros) -> Vec<Facts> {
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut window = limit.saturating_add(8);
-    loop {
-        let mut found = 0;
-        let locked = place::lock(q, wanted, || {
-            let rows = run(
-                spi,
-                q,
-                Kind::Oldest,
-                &[Ty::Timestamptz, Ty::Int8],
-                &[Value::timestamptz(now), Value::int8(window)],
-                || {
-                    format!(
-                        "SELECT m.ctid, m.id FROM {} m WHERE {IDLE} ORDER BY m.id LIMIT $2",
-                        table(q)
-                    )
-                },
-            )?;
-            found = rows.len() as i64;
-            Ok(place::read(&rows))
-        })?;
-        if locked.len() == wanted || found < window {
-            return Ok(locked);
+    let mut found: Vec<Facts> = Vec::new();
+    for _ in 0..AGAIN {
+        let _pinned = Pinned::now();
+        let table = Table::open(q.storage);
+        let mut walk = Walk::by_id(&table, q.index);
+        walk.seek_from(0);
+        let mut lost = false;
+        while found.len() < wanted && walk.next() {
+            let facts = Facts::of(&walk);
+            if facts.is_leased(now) || found.iter().any(|f| f.id() == facts.id()) {
+                continue;
+            }
+            if table.lock(facts.place.tid) {
+                found.push(facts);
+            } else {
+                lost = true;
+            }
         }
-        window = window.saturating_mul(8);
+        if found.len() == wanted || !lost {
+            break;
+        }
     }
+    found
 }
 
 /// Locks those of `ids` that nobody holds.
-pub fn idle(spi: &Spi, q: &Queue, ids: &[i64], now: Micros) -> Result<Vec<Place>> {
-    place::lock(q, usize::MAX, || {
-        let rows = run(
-            spi,
-            q,
-            Kind::Idle,
-            &[Ty::Timestamptz, Ty::Int8Array],
-            &[Value::timestamptz(now), array::int8s(ids)],
-            || {
-                format!(
-                    "SELECT f.ctid, f.id FROM pg_catalog.unnest($2) AS l(id) CROSS JOIN LATERAL \
-                     (SELECT m.ctid, m.id FROM {} m WHERE m.id = l.id AND {IDLE} OFFSET 0) f",
-                    table(q)
-                )
-            },
-        )?;
-        Ok(place::read(&rows))
-    })
-}
-
-/// Makes ready rows that a lowered limit of failures has caught due, so that they are found.
-pub fn mark_failed_out(spi: &Spi, q: &Queue, now: Micros) -> Result<()> {
-    run(
-        spi,
-        q,
-        Kind::FailedOut,
-        &[Ty::Int4, Ty::Timestamptz],
-        &[
-            Value::opt(q.options.max_failures, Value::int4),
-            Value::timestamptz(now),
-        ],
-        || {
-            format!(
-                "UPDATE {} m SET due=$2 WHERE m.due IS NULL AND m.failures >= $1",
-                table(q)
-            )
-        },
-    )
-    .map(|_| ())
-}
-
-/// Removes archived messages that are older than the queue keeps them, at most so many.
-pub fn retain(spi: &Spi, q: &Queue, before: Micros, limit: i64) -> Result<u64> {
-    place::remove_found(
-        spi,
-        q,
-        (Kind::Retention, Kind::RetentionRemove),
-        "archive",
-        &[Ty::Timestamptz, Ty::Int8],
-        &[Value::timestamptz(before), Value::int8(limit)],
-        || {
-            format!(
-                "SELECT a.ctid FROM {}_archive a WHERE a.archived_at < $1 ORDER BY a.archived_at \
-                 LIMIT $2 FOR UPDATE SKIP LOCKED",
-                table(q)
-            )
-        },
-    )
+pub fn idle(q: &Queue, ids: &[i64], now: Micros) -> Vec<Facts> {
+    let _pinned = Pinned::now();
+    let table = Table::open(q.storage);
+    let mut finder = Finder::new(q, &table);
+    ids.iter()
+        .filter_map(|id| finder.find(*id))
+        .filter(|f| !f.is_leased(now) && table.lock(f.place.tid))
+        .collect()
 }

@@ -1,9 +1,10 @@
 //! What a session remembers outside its transactions, and the counters in shared memory. All of
 //! it is only ever a hint or a figure: losing it loses no message.
 
-pub mod bounds;
 pub mod deliveries;
+pub mod frontier;
 pub mod totals;
+pub mod touch;
 
 use crate::pg::xact::Endings;
 
@@ -11,18 +12,27 @@ struct Session;
 
 impl Endings for Session {
     fn commit() {
+        touch::commit();
+        totals::commit();
+        deliveries::commit();
+    }
+    fn prepare() {
+        touch::prepare();
         totals::commit();
         deliveries::commit();
     }
     fn abort(blame: bool) {
+        touch::abort();
         totals::abort();
         deliveries::abort(blame);
     }
     fn savepoint_released(level: i32) {
+        touch::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
     }
     fn savepoint_aborted(level: i32, blame: bool) {
+        touch::savepoint_aborted(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
     }

@@ -2,6 +2,7 @@
 //! and where a reader has to look.
 
 pub mod backoff;
+pub mod board;
 pub mod death;
 pub mod frontier;
 pub mod names;

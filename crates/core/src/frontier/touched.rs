@@ -214,6 +214,14 @@ impl Touched {
         self.abort_to(i32::MIN, report);
     }
 
+    /// What it has made ready, or what is due by now: the transaction itself sees that already.
+    pub fn pending(&self, now: i64) -> impl Iterator<Item = Span> + '_ {
+        self.levels.iter().flat_map(move |l| {
+            let due = l.waiting.iter().filter(move |b| b.due <= now);
+            l.ready.spans().iter().copied().chain(due.map(|b| b.ids))
+        })
+    }
+
     /// All that the transaction held, for the list of prepared ones.
     pub fn held(&self) -> impl Iterator<Item = Span> + '_ {
         self.levels

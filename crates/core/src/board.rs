@@ -1,0 +1,153 @@
+//! What is kept of one queue in shared memory: which lanes it has, which ranks have messages at
+//! all, and whom it still waits to hear from.
+//!
+//! The ranks are a lane of their own, in which rank r is the id r + 1: every change of a row of a
+//! rank is reported there, and a reader that finds no row at all in a rank publishes that. So a
+//! queue whose messages all have the default priority looks at nothing else.
+//!
+//! All-zero bytes are the free state. Nothing here allocates or panics.
+
+use crate::frontier::{LaneOf, Span, TicketOf};
+
+/// How many ranks a queue has.
+pub const RANKS: usize = 10;
+/// How many spans of prepared transactions a queue remembers.
+pub const SUSPECTS: usize = 16;
+
+/// Joined only when they touch; reports are few.
+pub type RankLane = LaneOf<10, 0, 16, 2, 1, 1, 1_000_000>;
+pub type RankTicket = TicketOf<10, 0>;
+
+/// Whose state this is. `created` tells queues apart that were given the same number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub database: u32,
+    pub storage: u32,
+    pub created: i64,
+}
+
+impl Key {
+    /// Nobody's, and never was anybody's.
+    pub const FREE: Key = Key {
+        database: 0,
+        storage: 0,
+        created: 0,
+    };
+    /// Nobody's any more.
+    pub const LEFT: Key = Key {
+        database: 0,
+        storage: 0,
+        created: -1,
+    };
+
+    pub fn is_vacant(&self) -> bool {
+        self.database == 0
+    }
+
+    /// Spreads keys over a table.
+    pub fn hash(&self) -> u64 {
+        let word = (u64::from(self.database) << 32) | u64::from(self.storage);
+        (word ^ self.created.cast_unsigned().rotate_left(17)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            >> 20
+    }
+}
+
+/// A prepared transaction and ids that it touched: to be reported when it has ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspect {
+    pub xid: u32,
+    pub rank: u32,
+    pub ids: Span,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+pub struct QueueState {
+    pub key: Key,
+    /// Whether the transactions that were prepared before this state was made are among the
+    /// suspects. Until then nothing here is to be relied on.
+    listed: u32,
+    /// More suspects than there is room for: nothing here is to be relied on any more.
+    overrun: u32,
+    /// Which of the lanes belongs to a rank, plus one; 0 for none.
+    pub lanes: [u32; RANKS],
+    pub ranks: RankLane,
+    suspects: [Suspect; SUSPECTS],
+    suspected: u32,
+}
+
+impl QueueState {
+    /// Makes it a queue's.
+    pub fn begin(&mut self, key: Key) {
+        self.key = key;
+        self.listed = 0;
+        self.overrun = 0;
+        self.lanes = [0; RANKS];
+        self.ranks.reset();
+        self.suspected = 0;
+    }
+
+    pub fn is_listed(&self) -> bool {
+        self.listed != 0
+    }
+
+    /// The transactions that were prepared before are suspected now.
+    pub fn list(&mut self) {
+        self.listed = 1;
+    }
+
+    /// Whether readers may start anywhere but at the beginning.
+    pub fn is_reliable(&self) -> bool {
+        self.listed != 0 && self.overrun == 0
+    }
+
+    pub fn has_suspects(&self) -> bool {
+        self.suspected > 0
+    }
+
+    pub fn suspect(&mut self, suspect: Suspect) {
+        match self.suspects.get_mut(self.suspected as usize) {
+            Some(place) => {
+                *place = suspect;
+                self.suspected += 1;
+            }
+            None => self.overrun = 1,
+        }
+    }
+
+    /// Takes out a suspect that `is_over`.
+    pub fn take_ended(&mut self, mut is_over: impl FnMut(u32) -> bool) -> Option<Suspect> {
+        let n = (self.suspected as usize).min(SUSPECTS);
+        let list = self.suspects.get_mut(..n)?;
+        let at = list.iter().position(|s| is_over(s.xid))?;
+        let last = list.len().checked_sub(1)?;
+        list.swap(at, last);
+        self.suspected = last as u32;
+        list.get(last).copied()
+    }
+
+    /// A rank has, or may have, a message.
+    pub fn report_rank(&mut self, rank: usize) {
+        let id = rank as i64 + 1;
+        self.ranks.report(id, id + 1);
+    }
+
+    /// Whether it is known that a rank has no message but those of transactions that are bound to
+    /// report them.
+    pub fn knows_empty(&self, rank: usize) -> bool {
+        self.is_reliable() && !self.ranks.covers(rank as i64 + 1, i64::MAX)
+    }
+
+    /// A reader has found no row at all in a rank.
+    pub fn publish_empty_rank(&mut self, ticket: &RankTicket, rank: usize) {
+        let id = rank as i64 + 1;
+        self.ranks.publish(ticket, id, id + 1);
+    }
+}
+
+/// Whether a ticket says that there may be messages of a rank.
+pub fn names_rank(ticket: &RankTicket, rank: usize) -> bool {
+    ticket.seek(rank as i64 + 1) == rank as i64 + 1
+}

@@ -1,0 +1,297 @@
+//! The board in shared memory: one state a queue, each under its own lock, and a pool of lanes that
+//! queues take as they need them. Only there when the library was preloaded. What it says is a
+//! hint: when there is no room for a queue, or no board, readers start at the beginning.
+//!
+//! Nothing that runs under a lock of the board may raise an error or allocate.
+
+use super::value::Oid;
+use pg_broker_core::board::{Key, QueueState};
+use pg_broker_core::frontier::Lane;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+static QUEUES: AtomicPtr<QueueState> = AtomicPtr::new(std::ptr::null_mut());
+static LANES: AtomicPtr<Lane> = AtomicPtr::new(std::ptr::null_mut());
+static OWNERS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+static LOCKS: AtomicPtr<pg_sys::LWLockPadded> = AtomicPtr::new(std::ptr::null_mut());
+static ROOM: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Where this session has found queues.
+    static FOUND: RefCell<HashMap<Key, usize>> = RefCell::default();
+}
+
+/// More places than this are not remembered.
+const REMEMBERED: usize = 4096;
+const TRANCHE: &std::ffi::CStr = c"pg_broker";
+
+/// How many lanes there are for so many queues: one each, and some for further priorities.
+fn lanes_for(queues: usize) -> usize {
+    queues + queues / 4 + 16
+}
+
+fn bytes(queues: usize) -> [usize; 3] {
+    let n = lanes_for(queues);
+    [
+        queues * size_of::<QueueState>(),
+        n * size_of::<Lane>(),
+        n * size_of::<AtomicU32>(),
+    ]
+}
+
+/// Asks for the memory and the locks, in the hook for that.
+pub(in crate::pg) fn request(queues: usize) {
+    // SAFETY: called from shmem_request_hook; one lock a queue and one for the table of them.
+    unsafe {
+        for part in bytes(queues) {
+            pg_sys::RequestAddinShmemSpace(part + 64);
+        }
+        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), queues as i32 + 1);
+    }
+}
+
+/// Takes the memory in use, in the hook for that.
+pub(in crate::pg) fn startup(queues: usize) {
+    // SAFETY: called from shmem_startup_hook; ShmemInitStruct returns memory of the size asked
+    // for, zeroed here when it is new: all-zero is a free queue, a fresh lane, no owner.
+    unsafe {
+        let [a, b, c] = bytes(queues);
+        let part = |name: &std::ffi::CStr, size: usize| {
+            let mut found = false;
+            let p = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
+            if !found {
+                std::ptr::write_bytes(p, 0, size);
+            }
+            p
+        };
+        QUEUES.store(part(c"pg_broker queues", a).cast(), Ordering::Release);
+        LANES.store(part(c"pg_broker lanes", b).cast(), Ordering::Release);
+        OWNERS.store(part(c"pg_broker lane owners", c).cast(), Ordering::Release);
+        LOCKS.store(
+            pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
+            Ordering::Release,
+        );
+        ROOM.store(queues, Ordering::Release);
+    }
+}
+
+pub fn is_there() -> bool {
+    ROOM.load(Ordering::Acquire) > 0
+}
+
+/// The key of a queue of this database.
+pub fn key(storage: Oid, created: i64) -> Key {
+    Key {
+        // SAFETY: reads backend state.
+        database: u32::from(unsafe { pg_sys::MyDatabaseId }),
+        storage: u32::from(storage),
+        created,
+    }
+}
+
+struct Locked(*mut pg_sys::LWLock);
+
+impl Locked {
+    fn take(n: usize, mode: pg_sys::LWLockMode::Type) -> Self {
+        // SAFETY: the tranche has one lock more than there are queues.
+        unsafe {
+            let lock = &raw mut (*LOCKS.load(Ordering::Acquire).add(n)).lock;
+            pg_sys::LWLockAcquire(lock, mode);
+            Locked(lock)
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // After an error PostgreSQL has released it already.
+        if !std::thread::panicking() {
+            // SAFETY: taken by this.
+            unsafe { pg_sys::LWLockRelease(self.0) }
+        }
+    }
+}
+
+/// A queue's state while its lock is held.
+pub struct Held<'a> {
+    n: usize,
+    pub state: &'a mut QueueState,
+}
+
+impl Held<'_> {
+    /// The lane of a rank, if there is one; with `create`, if there is room for one.
+    pub fn lane(&mut self, rank: usize, create: bool) -> Option<&mut Lane> {
+        let place = self.state.lanes.get_mut(rank)?;
+        if *place == 0 {
+            if !create {
+                return None;
+            }
+            *place = claim_lane(self.n)?;
+        }
+        // SAFETY: the lane belongs to this queue, whose lock is held.
+        unsafe {
+            LANES
+                .load(Ordering::Acquire)
+                .add(*place as usize - 1)
+                .as_mut()
+        }
+    }
+
+    fn free_lanes(&mut self) {
+        for place in std::mem::take(&mut self.state.lanes) {
+            if place > 0
+                && let Some(owner) = owners().get(place as usize - 1)
+            {
+                owner.store(0, Ordering::Release);
+            }
+        }
+    }
+}
+
+fn owners() -> &'static [AtomicU32] {
+    let owners = OWNERS.load(Ordering::Acquire);
+    if owners.is_null() {
+        return &[];
+    }
+    // SAFETY: the table lives as long as the server; its entries are atomic.
+    unsafe { std::slice::from_raw_parts(owners, lanes_for(ROOM.load(Ordering::Acquire))) }
+}
+
+/// Takes a lane out of the pool for queue `n`; gives its number plus one.
+fn claim_lane(n: usize) -> Option<u32> {
+    let owners = owners();
+    let len = owners.len();
+    let at = (0..len).map(|i| (n + i) % len.max(1)).find(|&i| {
+        owners[i]
+            .compare_exchange(0, n as u32 + 1, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    })?;
+    // SAFETY: the lane is ours alone from now on.
+    unsafe {
+        if let Some(lane) = LANES.load(Ordering::Acquire).add(at).as_mut() {
+            lane.reset();
+        }
+    }
+    Some(at as u32 + 1)
+}
+
+fn state(n: usize) -> Option<&'static mut QueueState> {
+    // SAFETY: callers hold the queue's lock, or the table's where only the key is looked at.
+    unsafe { QUEUES.load(Ordering::Acquire).add(n).as_mut() }
+}
+
+/// Looks at a queue's state under its lock; none when it has none (and, with `create`, when there
+/// is no room).
+pub fn with<R>(key: Key, create: bool, f: impl FnOnce(&mut Held) -> R) -> Option<R> {
+    let room = ROOM.load(Ordering::Acquire);
+    if room == 0 {
+        return None;
+    }
+    let known = FOUND.with(|f| f.try_borrow().ok().and_then(|f| f.get(&key).copied()));
+    if let Some(n) = known {
+        let _lock = Locked::take(n, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let state = state(n)?;
+        if state.key == key {
+            return Some(f(&mut Held { n, state }));
+        }
+    }
+    let (n, lock) = find(key, create, room)?;
+    let result = state(n).map(|state| f(&mut Held { n, state }));
+    drop(lock);
+    FOUND.with(|f| {
+        if let Ok(mut found) = f.try_borrow_mut() {
+            if found.len() >= REMEMBERED {
+                found.clear();
+            }
+            found.insert(key, n);
+        }
+    });
+    result
+}
+
+/// Where a queue's state is, locked.
+fn find(key: Key, create: bool, room: usize) -> Option<(usize, Locked)> {
+    let mode = match create {
+        true => pg_sys::LWLockMode::LW_EXCLUSIVE,
+        false => pg_sys::LWLockMode::LW_SHARED,
+    };
+    let _table = Locked::take(room, mode);
+    let mut vacant = None;
+    let mut at = None;
+    for i in 0..room {
+        let n = ((key.hash() as usize % room) + i) % room;
+        let found = state(n)?.key;
+        if found == key {
+            at = Some(n);
+            break;
+        }
+        if found.is_vacant() {
+            vacant = vacant.or(Some(n));
+        }
+        if found == Key::FREE {
+            break;
+        }
+    }
+    let (n, is_new) = match (at, vacant) {
+        (Some(n), _) => (n, false),
+        (None, Some(n)) if create => (n, true),
+        _ => return None,
+    };
+    let lock = Locked::take(n, pg_sys::LWLockMode::LW_EXCLUSIVE);
+    if is_new {
+        state(n)?.begin(key);
+    }
+    Some((n, lock))
+}
+
+/// Gives up the states of which `is_gone` says that their queue is no more. It is asked without a
+/// lock held, and may look at the catalog.
+pub fn forget(is_gone: impl Fn(&Key) -> bool) {
+    let room = ROOM.load(Ordering::Acquire);
+    for n in 0..room {
+        let key = {
+            let _lock = Locked::take(n, pg_sys::LWLockMode::LW_SHARED);
+            state(n).map(|s| s.key)
+        };
+        let Some(key) = key.filter(|k| !k.is_vacant() && is_gone(k)) else {
+            continue;
+        };
+        let _table = Locked::take(room, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let _lock = Locked::take(n, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        if let Some(state) = state(n)
+            && state.key == key
+        {
+            let mut held = Held { n, state };
+            held.free_lanes();
+            held.state.key = Key::LEFT;
+        }
+    }
+}
+
+/// Whether the queue of a key of any database is gone.
+pub fn is_orphan(key: &Key) -> bool {
+    // SAFETY: reads backend state, and looks the database up.
+    unsafe {
+        if u32::from(pg_sys::MyDatabaseId) == key.database {
+            return !super::rel::exists(Oid::from(key.storage));
+        }
+        let name = pg_sys::get_database_name(Oid::from(key.database));
+        name.is_null()
+    }
+}
+
+/// Whether a transaction is still open (or prepared).
+pub fn is_open(xid: u32) -> bool {
+    // SAFETY: looks the transaction up in shared memory.
+    unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
+}
+
+/// The transaction id of the transaction in progress, if it has one.
+pub fn own_xid() -> Option<u32> {
+    // SAFETY: reads backend state.
+    let xid = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+    let xid = u32::from(xid);
+    (xid != 0).then_some(xid)
+}

@@ -1,0 +1,390 @@
+//! Tables of ours, written through their access method: insert, update, delete and lock one row by
+//! its place, with the table's indexes kept in step.
+//!
+//! Invariants:
+//! - Nothing here waits for another transaction, but `Table::lock_waiting`.
+//! - No other version of a row is touched than the one at the place given: a row that was changed
+//!   meanwhile is left alone (`FOR UPDATE SKIP LOCKED` would follow it and lock the newest version).
+//! - What is written is visible to the next snapshot of this transaction: every write ends with
+//!   an advance of the command counter (`Table::done`, also when dropped).
+//! - Triggers and rules of these tables do not fire; nobody but a superuser could make any.
+
+use super::value::{Oid, Value};
+use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
+
+/// Where a row version lies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tid {
+    block: u32,
+    offset: u16,
+}
+
+impl Tid {
+    pub(in crate::pg) fn pointer(self) -> pg_sys::ItemPointerData {
+        let mut p = pg_sys::ItemPointerData::default();
+        pgrx::itemptr::item_pointer_set_all(&mut p, self.block, self.offset);
+        p
+    }
+
+    pub(in crate::pg) fn of(pointer: pg_sys::ItemPointerData) -> Self {
+        let (block, offset) = pgrx::itemptr::item_pointer_get_both(pointer);
+        Tid { block, offset }
+    }
+}
+
+/// A snapshot of the present, active until dropped. Own writes so far are in it.
+pub struct Pinned(());
+
+impl Pinned {
+    pub fn now() -> Self {
+        // SAFETY: pushes a snapshot of the present, popped when dropped.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        }
+        Pinned(())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // An error resets the stack of snapshots by itself.
+        if !std::thread::panicking() {
+            // SAFETY: pops what `now` pushed: connections in between are over.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}
+
+/// What the executor needs to keep indexes in step.
+struct Indexes {
+    state: *mut pg_sys::EState,
+    info: *mut pg_sys::ResultRelInfo,
+}
+
+/// A table open for writing. Locked as by an `UPDATE` to the end of the transaction.
+pub struct Table {
+    pub(in crate::pg) relation: pg_sys::Relation,
+    /// Holds the row to be written.
+    out: *mut pg_sys::TupleTableSlot,
+    indexes: Option<Indexes>,
+    wrote: bool,
+}
+
+/// How many rows are given to the access method at once.
+const MANY: usize = 500;
+
+impl Table {
+    pub fn open(table: Oid) -> Self {
+        Self::open_with(table, pg_sys::RowExclusiveLock)
+    }
+
+    /// The table locked as by a `SELECT`, for use on a standby too.
+    pub fn open_to_read(table: Oid) -> Self {
+        Self::open_with(table, pg_sys::AccessShareLock)
+    }
+
+    fn open_with(table: Oid, lock: u32) -> Self {
+        // SAFETY: opens the table; an error when it is gone. The slot has its row type.
+        unsafe {
+            let relation = pg_sys::table_open(table, lock as i32);
+            let out = pg_sys::MakeSingleTupleTableSlot(
+                (*relation).rd_att,
+                &raw const pg_sys::TTSOpsVirtual,
+            );
+            Table {
+                relation,
+                out,
+                indexes: None,
+                wrote: false,
+            }
+        }
+    }
+
+    fn indexes(&mut self) -> (*mut pg_sys::EState, *mut pg_sys::ResultRelInfo) {
+        let open = self.indexes.get_or_insert_with(|| {
+            // SAFETY: what the executor does before it writes into a table that no query names.
+            unsafe {
+                let state = pg_sys::CreateExecutorState();
+                let info = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>())
+                    .cast::<pg_sys::ResultRelInfo>();
+                (*info).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+                pg_sys::InitResultRelInfo(info, self.relation, 0, std::ptr::null_mut(), 0);
+                pg_sys::ExecOpenIndices(info, false);
+                Indexes { state, info }
+            }
+        });
+        (open.state, open.info)
+    }
+
+    /// Puts a row into a slot made with this table's row type.
+    fn fill(slot: *mut pg_sys::TupleTableSlot, row: &[Value]) {
+        // SAFETY: the slot has as many columns as the table; a shorter row leaves the rest
+        // null.
+        unsafe {
+            if let Some(clear) = (*(*slot).tts_ops).clear {
+                clear(slot);
+            }
+            let natts = (*(*slot).tts_tupleDescriptor).natts as usize;
+            for i in 0..natts {
+                let value = row.get(i).copied().unwrap_or(Value::NULL);
+                *(*slot).tts_values.add(i) = value.datum;
+                *(*slot).tts_isnull.add(i) = value.null;
+            }
+            pg_sys::ExecStoreVirtualTuple(slot);
+        }
+    }
+
+    fn index(&mut self, slot: *mut pg_sys::TupleTableSlot, update: bool) {
+        let (state, info) = self.indexes();
+        // SAFETY: the slot holds the row just written, with its place.
+        unsafe {
+            if (*info).ri_NumIndices > 0 {
+                #[cfg(feature = "pg15")]
+                pg_sys::ExecInsertIndexTuples(
+                    info,
+                    slot,
+                    state,
+                    update,
+                    false,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                );
+                #[cfg(not(feature = "pg15"))]
+                pg_sys::ExecInsertIndexTuples(
+                    info,
+                    slot,
+                    state,
+                    update,
+                    false,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    false,
+                );
+            }
+        }
+    }
+
+    /// Writes a new row.
+    pub fn insert(&mut self, row: &[Value]) {
+        let slot = self.out;
+        Self::fill(slot, row);
+        // SAFETY: the access method's function, called as table_tuple_insert calls it.
+        unsafe {
+            if let Some(insert) = (*(*self.relation).rd_tableam).tuple_insert {
+                let cid = pg_sys::GetCurrentCommandId(true);
+                pg_guard_ffi_boundary(|| {
+                    insert(self.relation, slot, cid, 0, std::ptr::null_mut());
+                });
+            }
+        }
+        self.wrote = true;
+        self.index(slot, false);
+    }
+
+    /// Writes new rows, as few changes of pages and as little log as the access method can do.
+    pub fn insert_many<R: AsRef<[Value]>>(&mut self, rows: &[R]) {
+        // SAFETY: slots of this table's row type, dropped after use; the access method's function
+        // is called as table_multi_insert calls it.
+        unsafe {
+            let slots: Vec<_> = (0..rows.len().min(MANY))
+                .map(|_| {
+                    pg_sys::MakeSingleTupleTableSlot(
+                        (*self.relation).rd_att,
+                        &raw const pg_sys::TTSOpsVirtual,
+                    )
+                })
+                .collect();
+            for part in rows.chunks(MANY) {
+                for (slot, row) in slots.iter().zip(part) {
+                    Self::fill(*slot, row.as_ref());
+                }
+                if let Some(insert) = (*(*self.relation).rd_tableam).multi_insert {
+                    let cid = pg_sys::GetCurrentCommandId(true);
+                    let mut list = slots.clone();
+                    pg_guard_ffi_boundary(|| {
+                        insert(
+                            self.relation,
+                            list.as_mut_ptr(),
+                            part.len() as i32,
+                            cid,
+                            0,
+                            std::ptr::null_mut(),
+                        );
+                    });
+                }
+                self.wrote = true;
+                for slot in slots.iter().take(part.len()) {
+                    self.index(*slot, false);
+                }
+            }
+            for slot in slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+        }
+    }
+
+    /// Replaces the row version at a place; false when somebody else has it locked, or when it is
+    /// no longer the newest. A snapshot that keeps the version in its place must be active.
+    pub fn update(&mut self, tid: Tid, row: &[Value]) -> bool {
+        Self::fill(self.out, row);
+        match self.try_update(tid, false) {
+            pg_sys::TM_Result::TM_Ok => true,
+            // Also said of a row that only this transaction has locked. Once it is known to be
+            // locked by us, there is nobody to wait for.
+            pg_sys::TM_Result::TM_BeingModified => {
+                self.lock(tid) && self.try_update(tid, true) == pg_sys::TM_Result::TM_Ok
+            }
+            _ => false,
+        }
+    }
+
+    fn try_update(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
+        let mut pointer = tid.pointer();
+        let mut failure = pg_sys::TM_FailureData::default();
+        let mut mode = pg_sys::LockTupleMode::LockTupleExclusive;
+        #[cfg(feature = "pg15")]
+        let mut again = false;
+        #[cfg(not(feature = "pg15"))]
+        let mut again = pg_sys::TU_UpdateIndexes::TU_None;
+        // SAFETY: the access method's function, called as table_tuple_update calls it.
+        let result = unsafe {
+            let Some(update) = (*(*self.relation).rd_tableam).tuple_update else {
+                return pg_sys::TM_Result::TM_Invisible;
+            };
+            let cid = pg_sys::GetCurrentCommandId(true);
+            pg_guard_ffi_boundary(|| {
+                update(
+                    self.relation,
+                    &mut pointer,
+                    self.out,
+                    cid,
+                    pg_sys::GetActiveSnapshot(),
+                    std::ptr::null_mut(),
+                    wait,
+                    &mut failure,
+                    &mut mode,
+                    &mut again,
+                )
+            })
+        };
+        if result == pg_sys::TM_Result::TM_Ok {
+            self.wrote = true;
+            #[cfg(not(feature = "pg15"))]
+            let again = again != pg_sys::TU_UpdateIndexes::TU_None;
+            if again {
+                self.index(self.out, true);
+            }
+        }
+        result
+    }
+
+    /// Removes the row version at a place; false as for `update`.
+    pub fn delete(&mut self, tid: Tid) -> bool {
+        match self.try_delete(tid, false) {
+            pg_sys::TM_Result::TM_Ok => true,
+            pg_sys::TM_Result::TM_BeingModified => {
+                self.lock(tid) && self.try_delete(tid, true) == pg_sys::TM_Result::TM_Ok
+            }
+            _ => false,
+        }
+    }
+
+    fn try_delete(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
+        let mut pointer = tid.pointer();
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the access method's function, called as table_tuple_delete calls it; a deletion
+        // needs no change of an index.
+        let result = unsafe {
+            let Some(delete) = (*(*self.relation).rd_tableam).tuple_delete else {
+                return pg_sys::TM_Result::TM_Invisible;
+            };
+            let cid = pg_sys::GetCurrentCommandId(true);
+            pg_guard_ffi_boundary(|| {
+                delete(
+                    self.relation,
+                    &mut pointer,
+                    cid,
+                    pg_sys::GetActiveSnapshot(),
+                    std::ptr::null_mut(),
+                    wait,
+                    &mut failure,
+                    false,
+                )
+            })
+        };
+        self.wrote |= result == pg_sys::TM_Result::TM_Ok;
+        result
+    }
+
+    /// Locks the row version at a place for the rest of the transaction; false when it is locked
+    /// by somebody else, or is no longer the newest.
+    pub fn lock(&self, tid: Tid) -> bool {
+        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitSkip, 0)
+            .is_some()
+    }
+
+    /// Locks the newest version of the row whose version lies at a place, waiting for whoever has
+    /// it; gives where that lies, or none when the row is gone.
+    pub fn lock_waiting(&self, tid: Tid) -> Option<Tid> {
+        self.try_lock(
+            tid,
+            pg_sys::LockWaitPolicy::LockWaitBlock,
+            pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+        )
+    }
+
+    fn try_lock(&self, tid: Tid, policy: pg_sys::LockWaitPolicy::Type, flags: u32) -> Option<Tid> {
+        let mut pointer = tid.pointer();
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the access method's function, called as table_tuple_lock calls it, with a slot
+        // of its own kind.
+        unsafe {
+            let lock = (*(*self.relation).rd_tableam).tuple_lock?;
+            let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
+            let cid = pg_sys::GetCurrentCommandId(false);
+            let result = pg_guard_ffi_boundary(|| {
+                lock(
+                    self.relation,
+                    &mut pointer,
+                    pg_sys::GetActiveSnapshot(),
+                    slot,
+                    cid,
+                    pg_sys::LockTupleMode::LockTupleExclusive,
+                    policy,
+                    flags as u8,
+                    &mut failure,
+                )
+            });
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            (result == pg_sys::TM_Result::TM_Ok).then(|| Tid::of(pointer))
+        }
+    }
+
+    /// Makes what was written visible to the snapshots that this transaction takes from now on.
+    pub fn done(&mut self) {
+        if std::mem::take(&mut self.wrote) {
+            // SAFETY: advances the command counter.
+            unsafe { pg_sys::CommandCounterIncrement() }
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.done();
+        // SAFETY: what `open` and `indexes` opened; on an error the resource owner does the same.
+        unsafe {
+            if let Some(open) = self.indexes.take() {
+                pg_sys::ExecCloseIndices(open.info);
+                pg_sys::FreeExecutorState(open.state);
+                pg_sys::pfree(open.info.cast());
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(self.out);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+        }
+    }
+}

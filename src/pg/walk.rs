@@ -1,0 +1,187 @@
+//! Walking a table along an index, and looking at the rows one by one.
+//!
+//! A walk shows the row versions of the snapshot that was active when it began, which must stay
+//! active as long as it lives. Values of a row are valid until the walk moves on.
+
+use super::table::{Table, Tid};
+use super::value::{Oid, Value};
+use pgrx::pg_sys;
+
+pub struct Walk {
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+    /// Whether the index begins with the rank.
+    ranked: bool,
+}
+
+fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanKeyData {
+    let mut key = pg_sys::ScanKeyData::default();
+    // SAFETY: fills the key; the function is the comparison of the strategy for the column's type.
+    unsafe {
+        pg_sys::ScanKeyEntryInitialize(
+            &mut key,
+            0,
+            column,
+            strategy as u16,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::Oid::from(function),
+            value.datum,
+        );
+    }
+    key
+}
+
+impl Walk {
+    fn begin(table: &Table, index: Oid, ranked: bool) -> Self {
+        let keys = 1 + i32::from(ranked);
+        // SAFETY: the index belongs to the open table; the active snapshot outlives the scan.
+        unsafe {
+            let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, keys, 0);
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(
+                table.relation,
+                index,
+                snapshot,
+                std::ptr::null_mut(),
+                keys,
+                0,
+            );
+            let slot = pg_sys::table_slot_create(table.relation, std::ptr::null_mut());
+            Walk {
+                index,
+                scan,
+                slot,
+                ranked,
+            }
+        }
+    }
+
+    /// Along an index of (bigint).
+    pub fn by_id(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, false)
+    }
+
+    /// Along an index of (smallint, bigint).
+    pub fn by_rank(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, true)
+    }
+
+    fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
+        // SAFETY: as many keys as the scan was begun with, which copies them.
+        unsafe {
+            pg_sys::index_rescan(
+                self.scan,
+                keys.as_mut_ptr(),
+                keys.len() as i32,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    /// To ids from this one on, in an index by id.
+    pub fn seek_from(&mut self, id: i64) {
+        debug_assert!(!self.ranked);
+        self.seek(&mut [key(
+            1,
+            pg_sys::BTGreaterEqualStrategyNumber,
+            pg_sys::F_INT8GE,
+            Value::int8(id),
+        )]);
+    }
+
+    /// To this id, in an index by id.
+    pub fn seek_one(&mut self, id: i64) {
+        debug_assert!(!self.ranked);
+        self.seek(&mut [key(
+            1,
+            pg_sys::BTEqualStrategyNumber,
+            pg_sys::F_INT8EQ,
+            Value::int8(id),
+        )]);
+    }
+
+    /// To ids of a rank from this one on, in an index by rank.
+    pub fn seek_in_rank(&mut self, rank: i16, id: i64) {
+        debug_assert!(self.ranked);
+        let equal = pg_sys::BTEqualStrategyNumber;
+        let from = pg_sys::BTGreaterEqualStrategyNumber;
+        self.seek(&mut [
+            key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank)),
+            key(2, from, pg_sys::F_INT8GE, Value::int8(id)),
+        ]);
+    }
+
+    /// Moves to the next row, if there is one.
+    pub fn next(&mut self) -> bool {
+        // SAFETY: the scan is positioned; the slot is of the table's kind.
+        unsafe {
+            pg_sys::index_getnext_slot(
+                self.scan,
+                pg_sys::ScanDirection::ForwardScanDirection,
+                self.slot,
+            )
+        }
+    }
+
+    /// Where the row lies.
+    pub fn tid(&self) -> Tid {
+        // SAFETY: the slot holds a row.
+        Tid::of(unsafe { (*self.slot).tts_tid })
+    }
+
+    /// Column `n` (from 0) of the row.
+    pub fn get(&self, n: usize) -> Value {
+        // SAFETY: the slot holds a row; columns are taken apart up to the one asked for.
+        unsafe {
+            let slot = self.slot;
+            if n >= (*(*slot).tts_tupleDescriptor).natts as usize {
+                return Value::NULL;
+            }
+            if (*slot).tts_nvalid as usize <= n {
+                pg_sys::slot_getsomeattrs_int(slot, n as i32 + 1);
+            }
+            Value::raw(*(*slot).tts_values.add(n), *(*slot).tts_isnull.add(n))
+        }
+    }
+
+    /// A copy of the row that outlives the walk's moving on: its columns, in memory of the
+    /// present call.
+    pub fn keep(&self) -> Vec<Value> {
+        // SAFETY: copies the row, then takes the copy apart.
+        unsafe {
+            let desc = (*self.slot).tts_tupleDescriptor;
+            let natts = (*desc).natts as usize;
+            let Some(copy) = (*(*self.slot).tts_ops).copy_heap_tuple else {
+                return vec![Value::NULL; natts];
+            };
+            let tuple = pg_sys::ffi::pg_guard_ffi_boundary(|| copy(self.slot));
+            let mut values = vec![pg_sys::Datum::null(); natts];
+            let mut nulls = vec![true; natts];
+            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            values
+                .into_iter()
+                .zip(nulls)
+                .map(|(v, null)| Value::raw(v, null))
+                .collect()
+        }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: what `begin` opened; on an error the resource owner does the same.
+            unsafe {
+                pg_sys::index_endscan(self.scan);
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+            }
+        }
+    }
+}

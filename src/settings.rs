@@ -1,0 +1,60 @@
+//! The settings, each with why its default is what it is. Their names begin with `pg_broker.`.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+/// Whether readers use what shared memory says about where to look. On: reading costs the same
+/// whatever lies in a queue. Off is for finding out whether a fault lies there; the answers are
+/// the same.
+pub static HINTS: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// How many queues of all databases together the hints have room for: about 7 kB each. More
+/// queues work, but reading them starts at the beginning every time.
+pub static MAX_QUEUES: GucSetting<i32> = GucSetting::<i32>::new(1024);
+
+/// How a transaction commits that did nothing but lease messages.
+pub static LEASE_COMMIT: GucSetting<LeaseCommit> =
+    GucSetting::<LeaseCommit>::new(LeaseCommit::Async);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum LeaseCommit {
+    /// Without waiting for the log: a crash can lose the lease, and only that.
+    #[name = c"async"]
+    Async,
+    /// As `synchronous_commit` says.
+    #[name = c"sync"]
+    Sync,
+}
+
+/// Defines the settings; only while the server starts can those of shared memory be defined.
+pub fn register(preloading: bool) {
+    GucRegistry::define_bool_guc(
+        c"pg_broker.hints",
+        c"Start reading where shared memory says that messages may be.",
+        c"Off, every read starts at the beginning of its queue.",
+        &HINTS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"pg_broker.lease_commit",
+        c"How a transaction commits that did nothing but lease messages.",
+        c"async: without waiting for the log; a crash may then lose the lease, and nothing else. \
+          sync: as synchronous_commit says.",
+        &LEASE_COMMIT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    if preloading {
+        GucRegistry::define_int_guc(
+            c"pg_broker.max_queues",
+            c"How many queues of all databases shared memory has room for.",
+            c"Further queues work, but reading them starts at the beginning every time.",
+            &MAX_QUEUES,
+            16,
+            100_000,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
+}

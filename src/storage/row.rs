@@ -1,0 +1,174 @@
+//! The columns of a queue's table, and what a row says of its message.
+//!
+//! A row waits when its `visible_at` is later than its `enqueued_at`, or when it has a receipt:
+//! until then it is leased (with a receipt) or delayed (without). A message that may be handed out
+//! from the start has both times equal, whatever the clock does later. Rank 0 is priority 9: messages
+//! are handed out by rank and id. Those of the default rank are found by the primary key, the id;
+//! the others by a partial index (rank, id).
+
+use crate::catalog::Queue;
+use crate::pg::table::Tid;
+use crate::pg::time::Micros;
+use crate::pg::value::Value;
+use crate::pg::walk::Walk;
+use pg_broker_core::names::DEFAULT_PRIORITY;
+
+pub const ID: usize = 0;
+pub const ENQUEUED_AT: usize = 1;
+pub const VISIBLE_AT: usize = 2;
+pub const READ_AT: usize = 3;
+pub const RECEIPT: usize = 4;
+pub const EXPIRES_AT: usize = 5;
+pub const ATTEMPTS: usize = 6;
+pub const FAILURES: usize = 7;
+pub const RANK: usize = 8;
+pub const LAST_ERROR: usize = 9;
+pub const GROUP_KEY: usize = 10;
+pub const DEDUP_KEY: usize = 11;
+pub const HEADERS: usize = 12;
+pub const BODY: usize = 13;
+pub const DATA: usize = 14;
+pub const WIDTH: usize = 15;
+
+/// The columns as SQL declares them, in this order. The fixed-width ones that a claim writes stand
+/// together, so that the log of a claim is short.
+pub const COLUMNS: &str = "id bigint NOT NULL, enqueued_at timestamptz NOT NULL, \
+     visible_at timestamptz NOT NULL, read_at timestamptz, receipt bigint, expires_at timestamptz, \
+     attempts int NOT NULL, failures int NOT NULL, rank smallint NOT NULL, last_error text, \
+     group_key text, dedup_key text, headers jsonb, body jsonb, data bytea";
+
+/// How many ranks there are.
+pub const RANKS: i16 = pg_broker_core::board::RANKS as i16;
+
+/// The rank of messages with the default priority.
+pub const DEFAULT_RANK: i16 = RANKS - 1 - DEFAULT_PRIORITY;
+
+pub fn rank_of(priority: i16) -> i16 {
+    RANKS - 1 - priority
+}
+
+/// A row version and whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub tid: Tid,
+    pub rank: i16,
+    pub id: i64,
+}
+
+/// What decides about a message.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    pub place: Place,
+    pub enqueued_at: Micros,
+    pub visible_at: Micros,
+    pub expires_at: Option<Micros>,
+    pub receipt: Option<i64>,
+    /// Failures counted so far.
+    pub failures: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// May be handed out.
+    Ready,
+    /// Leased or delayed until then.
+    Waits(Micros),
+    /// Failed for the last allowed time.
+    FailedOut,
+    Expired,
+}
+
+impl Facts {
+    pub fn of(row: &Walk) -> Self {
+        Facts {
+            place: Place {
+                tid: row.tid(),
+                rank: row.get(RANK).as_int2().unwrap_or_default(),
+                id: row.get(ID).as_int8().unwrap_or_default(),
+            },
+            enqueued_at: row.get(ENQUEUED_AT).as_timestamptz().unwrap_or_default(),
+            visible_at: row.get(VISIBLE_AT).as_timestamptz().unwrap_or_default(),
+            expires_at: row.get(EXPIRES_AT).as_timestamptz(),
+            receipt: row.get(RECEIPT).as_int8(),
+            failures: row.get(FAILURES).as_int4().unwrap_or_default(),
+        }
+    }
+
+    pub fn id(&self) -> i64 {
+        self.place.id
+    }
+
+    /// When its lease or delay ends, or has ended.
+    pub fn due(&self) -> Option<Micros> {
+        (self.receipt.is_some() || self.visible_at > self.enqueued_at).then_some(self.visible_at)
+    }
+
+    pub fn is_leased(&self, now: Micros) -> bool {
+        self.receipt.is_some() && self.visible_at > now
+    }
+
+    /// A lease of it ended unsettled: a failure that is not yet counted.
+    pub fn lease_ended(&self, now: Micros) -> bool {
+        self.receipt.is_some() && self.visible_at <= now
+    }
+
+    /// Failures, with one for a lease that ended.
+    pub fn failures(&self, now: Micros) -> i32 {
+        self.failures
+            .saturating_add(i32::from(self.lease_ended(now)))
+    }
+
+    pub fn has_expired(&self, now: Micros) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    pub fn fate(&self, q: &Queue, now: Micros) -> Fate {
+        match self.due() {
+            Some(at) if at > now && (self.receipt.is_some() || !self.has_expired(now)) => {
+                Fate::Waits(at)
+            }
+            _ if self.has_expired(now) => Fate::Expired,
+            _ if q.options.allows(self.failures(now)) => Fate::Ready,
+            _ => Fate::FailedOut,
+        }
+    }
+}
+
+/// What became of a message in this transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// It may be handed out.
+    Ready,
+    /// It is leased or delayed until then.
+    Waits(Micros),
+    /// It has left.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub rank: i16,
+    pub id: i64,
+    /// It was not there before.
+    pub is_new: bool,
+    /// Until when it was leased or delayed before, if it was.
+    pub was: Option<Micros>,
+    pub after: After,
+}
+
+impl Change {
+    pub fn of(row: &Facts, after: After) -> Self {
+        Change {
+            rank: row.place.rank,
+            id: row.place.id,
+            is_new: false,
+            was: row.due(),
+            after,
+        }
+    }
+}
+
+/// The value of `visible_at` of a message that waits until `due`, or not at all.
+pub fn visible_at(due: Option<Micros>, enqueued_at: Micros) -> Value {
+    Value::timestamptz(due.map_or(enqueued_at, |d| d.max(enqueued_at.saturating_add(1))))
+}

@@ -1,0 +1,293 @@
+//! Where readers of a queue have to look: what shared memory says, or, without it, everywhere.
+//!
+//! A look goes in this order, which `pg_broker_core::frontier` needs: tickets are taken, then the
+//! snapshot, then rows are walked, and at last what was seen is published. What this transaction
+//! has itself made ready is in no lane yet, and is looked at beside.
+
+use super::touch;
+use crate::catalog::Queue;
+use crate::pg::board::{self, Held};
+use crate::pg::prepared;
+use crate::pg::time::Micros;
+use crate::settings;
+use pg_broker_core::board::{Key, RANKS, RankTicket, Suspect, names_rank};
+use pg_broker_core::frontier::{Dated, Span, Ticket};
+use pg_broker_core::names::DEFAULT_PRIORITY;
+
+const DEFAULT_RANK: usize = RANKS - 1 - DEFAULT_PRIORITY as usize;
+const ALL: Span = Span::new(0, i64::MAX);
+
+/// What is known of one rank.
+#[allow(clippy::large_enum_variant)] // made under a lock, where nothing is allocated
+enum Place {
+    /// There is nothing.
+    Empty,
+    /// Everything is to be looked at, and nothing can be published.
+    Unknown,
+    /// There is no lane, because there was never anything.
+    Unused,
+    Lane(Ticket),
+}
+
+struct Rank {
+    place: Place,
+    /// Still to be looked at, last first.
+    todo: Vec<Span>,
+    /// Looked at.
+    seen: Vec<Span>,
+    /// Rows passed that wait.
+    waiting: Dated,
+    any: bool,
+    to_the_end: bool,
+}
+
+impl Rank {
+    fn new(place: Place, own: &[Span]) -> Self {
+        let mut todo: Vec<Span> = match &place {
+            Place::Empty => Vec::new(),
+            Place::Unknown | Place::Unused => vec![ALL],
+            Place::Lane(ticket) => ticket.spans().filter(|s| !s.is_empty()).collect(),
+        };
+        if !own.is_empty() && todo.first() != Some(&ALL) {
+            todo.extend_from_slice(own);
+            todo = merged(todo);
+        }
+        todo.reverse();
+        Rank {
+            place,
+            todo,
+            seen: Vec::new(),
+            waiting: Dated::default(),
+            any: false,
+            to_the_end: false,
+        }
+    }
+}
+
+fn merged(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable_by_key(|s| s.lo);
+    let mut out: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match out.last_mut() {
+            Some(last) if span.lo <= last.hi => *last = last.hull(span),
+            _ => out.push(span),
+        }
+    }
+    out
+}
+
+/// What one reader has to look at, and what it has seen.
+pub struct Looks {
+    key: Key,
+    ticket: Option<RankTicket>,
+    ranks: Vec<(usize, Rank)>,
+}
+
+/// What the board says to a reader that begins.
+#[allow(clippy::large_enum_variant)] // made under a lock, where nothing is allocated
+enum Answer {
+    Look(Looks),
+    /// It is not known yet which prepared transactions there are.
+    NotListed,
+    Unreliable,
+}
+
+pub fn key(q: &Queue) -> Key {
+    board::key(q.storage, q.created_at)
+}
+
+impl Looks {
+    /// Only after this may the reader take its snapshot.
+    pub fn begin(q: &Queue, now: Micros) -> Self {
+        let key = key(q);
+        let own = touch::pending(key, now);
+        if settings::HINTS.get() && board::is_there() {
+            match Self::ask(key, now, &own) {
+                Some(Answer::Look(looks)) => return looks,
+                Some(Answer::Unreliable) => {}
+                Some(Answer::NotListed) => {
+                    let prepared = prepared::list();
+                    board::with(key, true, |h| suspect_all(h, &prepared));
+                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own) {
+                        return looks;
+                    }
+                }
+                None => make_room(),
+            }
+        }
+        let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, &[])));
+        Looks {
+            key,
+            ticket: None,
+            ranks: ranks.collect(),
+        }
+    }
+
+    fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
+        board::with(key, true, |h| {
+            if !h.state.is_listed() {
+                return Answer::NotListed;
+            }
+            settle_suspects(h);
+            if h.state.is_reliable() {
+                Answer::Look(hinted(key, h, now, own))
+            } else {
+                Answer::Unreliable
+            }
+        })
+    }
+
+    /// Whether there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.ranks.iter().all(|(_, r)| r.todo.is_empty())
+    }
+
+    /// The next ids to look at: rank, from, and to before which.
+    pub fn next(&mut self) -> Option<(i16, i64, i64)> {
+        self.ranks
+            .iter_mut()
+            .find_map(|(rank, r)| r.todo.pop().map(|s| (*rank as i16, s.lo, s.hi)))
+    }
+
+    /// Notes that all rows of `[from, upto)` were seen; `any`: that there were some.
+    pub fn seen(&mut self, rank: i16, from: i64, upto: i64, any: bool, waiting: &[(i64, Micros)]) {
+        let Some((_, r)) = self.ranks.iter_mut().find(|(n, _)| *n as i16 == rank) else {
+            return;
+        };
+        r.any |= any;
+        r.to_the_end |= upto == i64::MAX;
+        if let Place::Lane(_) = r.place {
+            r.seen.push(Span::new(from, upto));
+            for &(id, due) in waiting {
+                r.waiting.add_one(id, due);
+            }
+        }
+    }
+
+    /// Publishes what was seen.
+    pub fn finish(self, now: Micros) {
+        let Some(ticket) = self.ticket else { return };
+        board::with(self.key, false, |h| {
+            for (rank, r) in &self.ranks {
+                match &r.place {
+                    Place::Empty | Place::Unknown => {}
+                    Place::Unused if r.to_the_end && !r.any => {
+                        h.state.publish_empty_rank(&ticket, *rank);
+                    }
+                    Place::Unused if r.any => {
+                        h.lane(*rank, true);
+                    }
+                    Place::Unused => {}
+                    Place::Lane(ticket) => {
+                        if let Some(lane) = h.lane(*rank, false) {
+                            for span in &r.seen {
+                                lane.publish(ticket, span.lo, span.hi);
+                            }
+                            for batch in r.waiting.iter() {
+                                lane.enter(now, batch);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+thread_local! {
+    static MADE_ROOM: std::cell::Cell<Micros> = const { std::cell::Cell::new(0) };
+}
+/// The board is searched for what can be given up at most this often in a session.
+const ROOM_INTERVAL: Micros = 60_000_000;
+
+/// The board is full: takes what belongs to queues and databases that are gone.
+fn make_room() {
+    let now = crate::pg::time::now();
+    let last = MADE_ROOM.with(|m| m.get());
+    if last == 0 || now - last > ROOM_INTERVAL {
+        MADE_ROOM.with(|m| m.set(now));
+        board::forget(board::is_orphan);
+    }
+}
+
+/// A queue was made by the transaction in progress: it is known to hold nothing, so that its first
+/// reader need not look at everything that was sent before.
+pub fn created(q: &Queue) {
+    let now = crate::pg::time::now();
+    touch::created(q.storage);
+    board::with(key(q), true, |h| {
+        h.state.list();
+        let ticket = h.state.ranks.begin(now);
+        for rank in (0..RANKS).filter(|r| *r != DEFAULT_RANK) {
+            h.state.publish_empty_rank(&ticket, rank);
+        }
+        if let Some(lane) = h.lane(DEFAULT_RANK, true) {
+            let ticket = lane.begin(now);
+            lane.publish(&ticket, ALL.lo, ALL.hi);
+        }
+    });
+}
+
+fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
+    let ticket = h.state.ranks.begin(now);
+    let mut ranks = Vec::with_capacity(1);
+    for rank in 0..RANKS {
+        let own: Vec<Span> = own
+            .iter()
+            .filter(|(r, _)| *r == rank)
+            .map(|(_, s)| *s)
+            .collect();
+        let is_default = rank == DEFAULT_RANK;
+        let place = if !is_default && !names_rank(&ticket, rank) {
+            Place::Empty
+        } else {
+            match h.lane(rank, is_default) {
+                Some(lane) => Place::Lane(lane.begin(now)),
+                None if is_default => Place::Unknown,
+                None => Place::Unused,
+            }
+        };
+        let rank_ = Rank::new(place, &own);
+        if !rank_.todo.is_empty() {
+            ranks.push((rank, rank_));
+        }
+    }
+    Looks {
+        key,
+        ticket: Some(ticket),
+        ranks,
+    }
+}
+
+/// Notes the transactions that were prepared before anything was known of the queue.
+fn suspect_all(h: &mut Held, prepared: &[u32]) {
+    if h.state.is_listed() {
+        return;
+    }
+    for &xid in prepared {
+        for rank in 0..RANKS as u32 {
+            h.state.suspect(Suspect {
+                xid,
+                rank,
+                ids: ALL,
+            });
+        }
+    }
+    h.state.list();
+}
+
+/// Reports what ended prepared transactions touched.
+fn settle_suspects(h: &mut Held) {
+    if !h.state.has_suspects() {
+        return;
+    }
+    while let Some(s) = h.state.take_ended(|xid| !board::is_open(xid)) {
+        let rank = s.rank as usize;
+        if rank != DEFAULT_RANK {
+            h.state.report_rank(rank);
+        }
+        if let Some(lane) = h.lane(rank, false) {
+            lane.report(s.ids.lo, s.ids.hi);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the transaction in progress has done to messages, told to the board when it ends: only
+//! then can others see it, and whatever they skipped meanwhile must be looked at again.
+
+use super::frontier;
+use crate::catalog::Queue;
+use crate::pg::board::{self, Held};
+use crate::pg::time::{self, Micros};
+use crate::pg::value::Oid;
+use crate::pg::xact;
+use pg_broker_core::board::{Key, RANKS, Suspect};
+use pg_broker_core::frontier::{Effect, Span, Touched};
+use pg_broker_core::names::DEFAULT_PRIORITY;
+use std::cell::RefCell;
+
+const DEFAULT_RANK: usize = RANKS - 1 - DEFAULT_PRIORITY as usize;
+
+struct Entry {
+    key: Key,
+    rank: usize,
+    touched: Touched,
+}
+
+struct Fate {
+    level: i32,
+    storage: Oid,
+    is_new: bool,
+}
+
+thread_local! {
+    static TOUCHED: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    /// Queues that the transaction in progress makes or drops.
+    static FATES: RefCell<Vec<Fate>> = const { RefCell::new(Vec::new()) };
+}
+
+fn on(q: &Queue, rank: i16, what: impl FnOnce(&mut Touched, i32)) {
+    if !board::is_there() {
+        return;
+    }
+    let (key, rank) = (frontier::key(q), usize::try_from(rank).unwrap_or(0));
+    let level = xact::level();
+    TOUCHED.with(|t| {
+        let mut list = t.borrow_mut();
+        let at = match list.iter().position(|e| e.rank == rank && e.key == key) {
+            Some(at) => at,
+            None => {
+                list.push(Entry {
+                    key,
+                    rank,
+                    touched: Touched::default(),
+                });
+                list.len() - 1
+            }
+        };
+        what(&mut list[at].touched, level);
+    });
+}
+
+/// A new message, that waits until `due` if that is given.
+pub fn sent(q: &Queue, rank: i16, id: i64, due: Option<Micros>) {
+    on(q, rank, |t, level| match due {
+        None => t.sent(level, id),
+        Some(due) => t.sent_for(level, id, due),
+    });
+}
+
+/// A message that may be handed out now; `was`: until when it waited before.
+pub fn ready(q: &Queue, rank: i16, id: i64, was: Option<Micros>) {
+    on(q, rank, |t, level| t.ready(level, id, was));
+}
+
+/// A message that is leased or delayed now.
+pub fn waits(q: &Queue, rank: i16, id: i64, was: Option<Micros>, due: Micros) {
+    on(q, rank, |t, level| t.waits(level, id, due, was));
+}
+
+/// A message that is gone.
+pub fn gone(q: &Queue, rank: i16, id: i64, was: Option<Micros>) {
+    on(q, rank, |t, level| t.gone(level, id, was));
+}
+
+fn fate(storage: Oid, is_new: bool) {
+    let level = xact::level();
+    FATES.with(|f| {
+        f.borrow_mut().push(Fate {
+            level,
+            storage,
+            is_new,
+        });
+    });
+}
+
+/// The queue is being made.
+pub fn created(storage: Oid) {
+    fate(storage, true);
+}
+
+/// The queue is being dropped.
+pub fn dropped(storage: Oid) {
+    fate(storage, false);
+}
+
+/// What is known of a queue is of no use any more.
+fn forget(fate: &Fate) {
+    let database = board::key(fate.storage, 0).database;
+    board::forget(|k| k.database == database && k.storage == u32::from(fate.storage));
+}
+
+/// What this transaction has made ready in a queue, or what comes due in it by now: rank and ids.
+pub fn pending(key: Key, now: Micros) -> Vec<(usize, Span)> {
+    TOUCHED.with(|t| {
+        t.borrow()
+            .iter()
+            .filter(|e| e.key == key)
+            .flat_map(|e| e.touched.pending(now).map(|s| (e.rank, s)))
+            .collect()
+    })
+}
+
+fn told(h: &mut Held, rank: usize) {
+    if rank != DEFAULT_RANK {
+        h.state.report_rank(rank);
+    }
+}
+
+fn report(h: &mut Held, rank: usize, span: Span) {
+    if let Some(lane) = h.lane(rank, false) {
+        lane.report(span.lo, span.hi);
+    }
+}
+
+pub(super) fn commit() {
+    let now = time::now();
+    TOUCHED.with(|t| {
+        for e in t.borrow_mut().iter_mut() {
+            board::with(e.key, false, |h| {
+                // The first messages of a rank known to be empty: its lane starts with them.
+                let is_first = e.rank != DEFAULT_RANK && h.state.knows_empty(e.rank);
+                if is_first && let Some(lane) = h.lane(e.rank, true) {
+                    let ticket = lane.begin(now);
+                    lane.publish(&ticket, 0, i64::MAX);
+                }
+                told(h, e.rank);
+                let mut lane = h.lane(e.rank, false);
+                e.touched.commit(|effect: Effect| {
+                    if let Some(lane) = &mut lane {
+                        lane.apply(now, effect);
+                    }
+                });
+            });
+        }
+        t.borrow_mut().clear();
+    });
+    FATES.with(|f| {
+        f.borrow_mut()
+            .drain(..)
+            .filter(|f| !f.is_new)
+            .for_each(|f| forget(&f));
+    });
+}
+
+pub(super) fn abort() {
+    savepoint_aborted(i32::MIN);
+    TOUCHED.with(|t| t.borrow_mut().clear());
+}
+
+/// The transaction is prepared: whoever ends it, this session will not hear of it.
+pub(super) fn prepare() {
+    let xid = board::own_xid().unwrap_or_default();
+    TOUCHED.with(|t| {
+        for e in t.borrow_mut().iter() {
+            // Also where nothing is known of the queue yet: somebody may look at it from now on.
+            board::with(e.key, true, |h| {
+                for ids in e.touched.held() {
+                    h.state.suspect(Suspect {
+                        xid,
+                        rank: e.rank as u32,
+                        ids,
+                    });
+                }
+            });
+        }
+        t.borrow_mut().clear();
+    });
+    FATES.with(|f| f.borrow_mut().clear());
+}
+
+pub(super) fn savepoint_released(level: i32) {
+    TOUCHED.with(|t| {
+        t.borrow_mut()
+            .iter_mut()
+            .for_each(|e| e.touched.release(level));
+    });
+    FATES.with(|f| {
+        for fate in f.borrow_mut().iter_mut().filter(|f| f.level >= level) {
+            fate.level = level - 1;
+        }
+    });
+}
+
+pub(super) fn savepoint_aborted(level: i32) {
+    TOUCHED.with(|t| {
+        for e in t.borrow_mut().iter_mut() {
+            board::with(e.key, false, |h| {
+                let rank = e.rank;
+                told(h, rank);
+                e.touched.abort_to(level, |span| report(h, rank, span));
+            });
+        }
+    });
+    FATES.with(|f| {
+        let mut fates = f.borrow_mut();
+        fates
+            .iter()
+            .filter(|f| f.level >= level && f.is_new)
+            .for_each(forget);
+        fates.retain(|f| f.level < level);
+    });
+}
