@@ -7,9 +7,9 @@ use crate::pg::event::{self, OwnDdl};
 use crate::pg::rel;
 use crate::pg::spi;
 use crate::pg::value::{Oid, Value};
+use crate::queue::life;
 use crate::sql_function;
 use crate::storage::tables;
-use crate::wake::touch;
 use pg_broker_core::names::{self, archive_of};
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
@@ -46,7 +46,7 @@ fn on_drop(call: &Call) -> Result<Value> {
     for &view in &views {
         if let Some((n, archive)) = catalog::remove(view)? {
             if let Some(storage) = rel::internal(&format!("q_{n}")) {
-                touch::dropped(storage);
+                life::ended(storage);
             }
             tables::drop(n, &[archive], true)?;
         }

@@ -9,9 +9,9 @@ use crate::pg::report;
 use crate::pg::role;
 use crate::pg::time;
 use crate::pg::value::{Oid, Value};
+use crate::queue::life;
 use crate::sql_function;
 use crate::storage::tables;
-use crate::wake::{frontier, touch};
 use pg_broker_core::names::{self, archive_of, dead_letter_of};
 
 sql_function!(mq_create_queue, pg_finfo_mq_create_queue, create_queue);
@@ -65,7 +65,7 @@ fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
     catalog::insert(n, view, archive, options)?;
     rel::see_own_changes();
     if let Some(q) = catalog::behind(view)? {
-        frontier::created(&q);
+        life::begun(&q);
     }
     if options.max_length.is_some() {
         let storage =
@@ -163,7 +163,7 @@ fn drop_queue(call: &Call) -> Result<Value> {
         refuse_dependents(&q)?;
     }
     catalog::remove(q.view)?;
-    touch::dropped(q.storage);
+    life::ended(q.storage);
     tables::drop(q.n, &[q.view, q.archive_view], cascade)?;
     Ok(Value::bool(true))
 }

@@ -5,6 +5,8 @@ use std::cell::Cell;
 
 /// What the rest of the product wants to know of an ending.
 pub trait Endings {
+    /// Asked just before a commit.
+    fn may_commit_without_waiting() -> bool;
     fn commit();
     fn prepare();
     /// `blame`: whether the message, not the server, may be the cause.
@@ -13,7 +15,38 @@ pub trait Endings {
     fn savepoint_aborted(level: i32, blame: bool);
 }
 
+/// What `synchronous_commit` was before one commit was spared the wait. Whatever comes after that,
+/// the commit or an error, puts it back.
+struct Patience(Cell<Option<i32>>);
+
+impl Patience {
+    fn spare(&self) {
+        // SAFETY: a plain variable of this backend, set as its setting would.
+        unsafe {
+            let off = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
+            if pg_sys::synchronous_commit > off {
+                self.0.set(Some(pg_sys::synchronous_commit));
+                pg_sys::synchronous_commit = off;
+            }
+        }
+    }
+
+    fn restore(&self) {
+        if let Some(before) = self.0.take() {
+            // SAFETY: as in `spare`.
+            unsafe { pg_sys::synchronous_commit = before }
+        }
+    }
+}
+
+/// Where the log of the transaction in progress ends; 0 when it has written none.
+pub fn last_record() -> u64 {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::XactLastRecEnd }
+}
+
 thread_local! {
+    static PATIENCE: Patience = const { Patience(Cell::new(None)) };
     static LAST_ERROR: Cell<i32> = const { Cell::new(0) };
 }
 static mut PREVIOUS_LOG_HOOK: pg_sys::emit_log_hook_type = None;
@@ -47,15 +80,23 @@ unsafe extern "C-unwind" fn on_xact<E: Endings>(
     _arg: *mut std::ffi::c_void,
 ) {
     match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT if E::may_commit_without_waiting() => {
+            PATIENCE.with(Patience::spare);
+        }
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
+            PATIENCE.with(Patience::restore);
             LAST_ERROR.with(|e| e.set(0));
             E::commit();
         }
         pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            PATIENCE.with(Patience::restore);
             LAST_ERROR.with(|e| e.set(0));
             E::prepare();
         }
-        pg_sys::XactEvent::XACT_EVENT_ABORT => E::abort(take_blame()),
+        pg_sys::XactEvent::XACT_EVENT_ABORT => {
+            PATIENCE.with(Patience::restore);
+            E::abort(take_blame());
+        }
         _ => {}
     }
 }

@@ -1,6 +1,7 @@
 //! What a queue does: the rules, in terms of storage.
 
 pub mod bury;
+pub mod life;
 mod note;
 pub mod read;
 pub mod redrive;

@@ -11,6 +11,7 @@ use crate::storage::claim::{self, Claim, Take};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
+use crate::wake::lease;
 use crate::wake::totals::{self, Total};
 
 /// Hands out up to `qty` messages of a queue that is not paused, each through `hand`, in order.
@@ -29,6 +30,7 @@ pub fn hand_out(
     if looks.is_empty() {
         return Ok(0);
     }
+    let clean = lease::begin();
     let pinned = Pinned::now();
     let mut claim = Claim::new(q, wanted, take, now);
     while !claim.is_satisfied()
@@ -46,6 +48,9 @@ pub fn hand_out(
         ..
     } = claim;
     drop(pinned);
+    if let Take::Until(_) = take {
+        lease::end(clean);
+    }
     let n = changes.len();
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, changes);

@@ -3,6 +3,7 @@
 
 pub mod deliveries;
 pub mod frontier;
+pub mod lease;
 pub mod totals;
 pub mod touch;
 
@@ -11,17 +12,23 @@ use crate::pg::xact::Endings;
 struct Session;
 
 impl Endings for Session {
+    fn may_commit_without_waiting() -> bool {
+        lease::need_not_wait()
+    }
     fn commit() {
+        lease::ended();
         touch::commit();
         totals::commit();
         deliveries::commit();
     }
     fn prepare() {
+        lease::ended();
         touch::prepare();
         totals::commit();
         deliveries::commit();
     }
     fn abort(blame: bool) {
+        lease::ended();
         touch::abort();
         totals::abort();
         deliveries::abort(blame);

@@ -1,0 +1,15 @@
+//! A queue's beginning and end, told to `wake`.
+
+use crate::catalog::Queue;
+use crate::pg::value::Oid;
+use crate::wake::{frontier, touch};
+
+/// The transaction in progress makes this queue.
+pub fn begun(q: &Queue) {
+    frontier::created(q);
+}
+
+/// The transaction in progress drops the queue with this storage.
+pub fn ended(storage: Oid) {
+    touch::dropped(storage);
+}
