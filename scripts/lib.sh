@@ -129,6 +129,20 @@ use_own_pgrx() {
     export CARGO_TARGET_DIR=$ROOT/target/pg$1
 }
 
+# Whether somebody listens on this port of 127.0.0.1.
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A port that nobody has, below the range that the kernel gives to outgoing
+# connections.
+free_port() {
+    local port try
+    for try in {1..100}; do
+        port=$((20000 + (RANDOM * try) % 12000))
+        is_taken "$port" || break
+    done
+    printf '%s' "$port"
+}
+
 # The ordinary user that servers run as, because PostgreSQL refuses root: you, when you are one.
 # For root it is whoever owns .run already, so that it never changes; else the owner of the
 # clone, else Debian's `postgres`, else a system user made for this.
