@@ -1,8 +1,12 @@
 //! NATS JetStream over async-nats: a stream on file that forgets a message once it is acked, one
 //! pull consumer shared by all workers, explicit acks.
+//!
+//! Where every message is synced, so is its ack, as ours is: the worker waits for the answer to
+//! it. Where nothing is, it does what is ordinarily done, and waits for none.
 
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
@@ -16,7 +20,8 @@ const CONSUMER: &str = "workers";
 
 pub struct Jetstream {
     url: String,
-    durability: String,
+    /// How the server syncs every message; none when it does not.
+    synced_by: Option<String>,
 }
 
 pub struct Worker {
@@ -24,13 +29,21 @@ pub struct Worker {
     consumer: PullConsumer,
     /// Messages that come without being asked for one by one.
     stream: Option<pull::Stream>,
+    acks_answered: bool,
 }
 
 impl Jetstream {
-    pub fn new(url: &str, durability: String) -> Jetstream {
+    pub fn synced(url: &str, by: &str) -> Jetstream {
         Jetstream {
             url: url.into(),
-            durability,
+            synced_by: Some(by.into()),
+        }
+    }
+
+    pub fn with_defaults(url: &str) -> Jetstream {
+        Jetstream {
+            url: url.into(),
+            synced_by: None,
         }
     }
 
@@ -51,10 +64,13 @@ impl Side for Jetstream {
 
     async fn about(&self) -> Result<String> {
         let client = async_nats::connect(&self.url).await?;
+        let durability = match &self.synced_by {
+            Some(by) => format!("every message synced ({by}), acks answered"),
+            None => "its defaults: synced every two minutes, acks not answered".into(),
+        };
         Ok(format!(
-            "NATS JetStream {}, stream on file, {}",
-            client.server_info().version,
-            self.durability
+            "NATS JetStream {}, stream on file, {durability}",
+            client.server_info().version
         ))
     }
 
@@ -104,11 +120,19 @@ impl Side for Jetstream {
             consumer: stream.get_consumer(CONSUMER).await?,
             context,
             stream: None,
+            acks_answered: self.synced_by.is_some(),
         })
     }
 }
 
 impl Worker {
+    async fn settle(&self, message: &Message) -> Result<()> {
+        match self.acks_answered {
+            true => message.double_ack().await,
+            false => message.ack().await,
+        }
+    }
+
     /// Those that are there, at most so many.
     async fn fetch(&self, most: usize) -> Result<u64> {
         let mut messages = self.consumer.fetch().max_messages(most).messages().await?;
@@ -116,7 +140,7 @@ impl Worker {
         while let Some(message) = messages.next().await {
             let message = message?;
             whole(&message.payload)?;
-            message.ack().await?;
+            self.settle(&message).await?;
             taken += 1;
         }
         Ok(taken)
@@ -160,7 +184,7 @@ impl Session for Worker {
         let message = next.ok_or("the consumer ended")??;
         let seen = Instant::now();
         whole(&message.payload)?;
-        message.ack().await?;
+        self.settle(&message).await?;
         Ok(seen)
     }
 

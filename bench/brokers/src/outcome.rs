@@ -21,7 +21,7 @@ pub async fn conditions(args: &Args, sides: &Sides) -> Result<Vec<(&'static str,
         (
             "durability",
             "synced: ours with synchronous_commit=on, persistent and confirmed in RabbitMQ, \
-             JetStream syncing each message; not synced: ours with synchronous_commit=off, \
+             JetStream syncing each message and answering acks; not synced: ours with synchronous_commit=off, \
              JetStream's default"
                 .into(),
         ),

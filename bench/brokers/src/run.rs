@@ -134,14 +134,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         ours: Ours::new(&args.postgres, true),
         ours_relaxed: Ours::new(&args.postgres, false),
         rabbitmq: Rabbitmq::new(&args.rabbitmq, &args.rabbitmq_version),
-        jetstream: Jetstream::new(
-            &args.nats_synced,
-            format!("every message synced ({})", args.synced_by),
-        ),
-        jetstream_relaxed: Jetstream::new(
-            &args.nats,
-            "its default: synced every two minutes".into(),
-        ),
+        jetstream: Jetstream::synced(&args.nats_synced, &args.synced_by),
+        jetstream_relaxed: Jetstream::with_defaults(&args.nats),
     };
     let conditions = conditions(args, &sides).await?;
 

@@ -1,8 +1,8 @@
 //! What every side must be able to do: each worker with one connection of its own.
 //!
-//! A publish has returned once the broker has taken responsibility. An ack is sent the way the
-//! broker's users send it: ours is answered, and durable then; RabbitMQ and JetStream answer none,
-//! which is to their advantage.
+//! A publish has returned once the broker has taken responsibility. An ack of ours has returned
+//! once it is durable; JetStream can do the same, and does where everybody syncs; RabbitMQ answers
+//! no ack, which is to its advantage.
 
 use std::future::Future;
 use std::time::Instant;
