@@ -91,6 +91,15 @@ quietly() {
     fi
 }
 
+# apt_install PACKAGE…: as root.
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    # The package lists may be absent or older than the archive: then fetch them and try again.
+    apt-get install -y --no-install-recommends "$@" || {
+        apt-get update && apt-get install -y --no-install-recommends "$@"
+    }
+}
+
 # One at a time: locked NAME COMMAND… waits for whoever else is in the same step.
 locked() {
     local lock=$STORE/lock/$1
@@ -132,8 +141,7 @@ use_own_pgrx() {
 # Whether somebody listens on this port of 127.0.0.1.
 is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# A port that nobody has, below the range that the kernel gives to outgoing
-# connections.
+# A port that nobody has, below the range that the kernel gives to outgoing connections.
 free_port() {
     local port try
     for try in {1..100}; do

@@ -1,5 +1,6 @@
 //! The chart: how many times better in each workload, and the series under an open snapshot.
 
+use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::report::{Party, Report};
 use pg_broker_bench_common::text::grouped;
 
@@ -42,8 +43,15 @@ pub fn svg(report: &Report, points: &[Point]) -> String {
     );
     page.text(24.0, 54.0, 11.5, QUIET, "start", &about);
     let mut y = 84.0;
-    if !others.is_empty() && !report.rows.is_empty() {
-        y = ratios(&mut page, report, base, others, y);
+    // Times of waking, and the CPU of waiters, differ by powers of ten: on one scale with them all
+    // other bars would be dots.
+    let rows: Vec<&Row> = report
+        .rows
+        .iter()
+        .filter(|row| !row.unit.starts_with("ms"))
+        .collect();
+    if !others.is_empty() && !rows.is_empty() {
+        y = ratios(&mut page, report, &rows, base, others, y);
     }
     if !points.is_empty() {
         y = series(&mut page, report, points, y + 30.0);
@@ -52,7 +60,14 @@ pub fn svg(report: &Report, points: &[Point]) -> String {
 }
 
 /// Bars from 1 × to the left where it is worse and to the right where it is better.
-fn ratios(page: &mut Page, report: &Report, base: &str, others: &[Party], top: f64) -> f64 {
+fn ratios(
+    page: &mut Page,
+    report: &Report,
+    rows: &[&Row],
+    base: &str,
+    others: &[Party],
+    top: f64,
+) -> f64 {
     let title = report
         .parties
         .first()
@@ -74,8 +89,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[Party], top: f
         );
     }
 
-    let all: Vec<f64> = report
-        .rows
+    let all: Vec<f64> = rows
         .iter()
         .flat_map(|row| {
             others
@@ -91,7 +105,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[Party], top: f
 
     let step = BAR * others.len() as f64 + 12.0;
     let first = top + 36.0;
-    let bottom = first + step * report.rows.len() as f64;
+    let bottom = first + step * rows.len() as f64;
     let stride = if high - low > 10.0 { 2 } else { 1 };
     for power in (low as i32..=high as i32).filter(|power| power % stride == 0) {
         let ratio = 2f64.powi(power);
@@ -106,7 +120,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[Party], top: f
             &format!("{ratio} ×"),
         );
     }
-    for (number, row) in report.rows.iter().enumerate() {
+    for (number, row) in rows.iter().enumerate() {
         let y = first + step * number as f64;
         let middle = y + BAR * others.len() as f64 / 2.0 + 4.0;
         let note = if row.more_is_better {
