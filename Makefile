@@ -8,11 +8,11 @@ ONLY ?=
 export PG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up dsn psql down install bench
+.PHONY: help demo test up dsn psql down install bench bench-brokers
 
 help: ## this list
 	@echo 'make TARGET [PG=18|15]'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## set up, build, and show the outbox story; leaves its server up
 	@scripts/demo $(ARGS)
@@ -37,3 +37,6 @@ install: ## install into any existing server: PG_CONFIG=/path/to/pg_config
 
 bench: ## measure against pgmq and hand-written SQL; results go to bench/
 	@scripts/bench $(ARGS)
+
+bench-brokers: ## measure against RabbitMQ and NATS JetStream, which it installs and starts
+	@scripts/bench-brokers $(ARGS)

@@ -91,6 +91,15 @@ quietly() {
     fi
 }
 
+# apt_install PACKAGE…: as root.
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    # The package lists may be absent or older than the archive: then fetch them and try again.
+    apt-get install -y --no-install-recommends "$@" || {
+        apt-get update && apt-get install -y --no-install-recommends "$@"
+    }
+}
+
 # One at a time: locked NAME COMMAND… waits for whoever else is in the same step.
 locked() {
     local lock=$STORE/lock/$1
@@ -127,6 +136,19 @@ pg$1 = \"$2\""
 use_own_pgrx() {
     use_pgrx "$1" "$STORE/$1/bin/pg_config" "$STORE/pgrx-$1"
     export CARGO_TARGET_DIR=$ROOT/target/pg$1
+}
+
+# Whether somebody listens on this port of 127.0.0.1.
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A port that nobody has, below the range that the kernel gives to outgoing connections.
+free_port() {
+    local port try
+    for try in {1..100}; do
+        port=$((20000 + (RANDOM * try) % 12000))
+        is_taken "$port" || break
+    done
+    printf '%s' "$port"
 }
 
 # The ordinary user that servers run as, because PostgreSQL refuses root: you, when you are one.

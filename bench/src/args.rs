@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Result;
+use pg_broker_bench_common::Result;
 
 pub const HELP: &str = "\
 usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broker_bench -- …
@@ -10,14 +10,17 @@ usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broke
   --pg 18|15         version of the server (default: $PG, or 18)
   --seconds N        measured seconds of each round (2.5)
   --rounds N         rounds of each workload, sides taking turns (3)
-  --minutes N        minutes under the open snapshot (3)
+  --minutes N        minutes under the open snapshot (5)
   --minute SECONDS   how long such a minute is (60)
-  --backlog N        messages waiting in the backlog workload (1000000)
-  --delayed N        messages in front in the delayed workload (100000)
+  --backlog N        messages waiting in the workloads backlog and read-ready (1000000)
+  --delayed N        messages in front in the workload read-delayed (1000000)
+  --leased N         messages in front in the workload read-leased (100000)
+  --samples N        messages of each round of the wake workload (100)
+  --waiters N        sessions in the idle workload (500)
   --only A,B         only these workloads (see --list)
-  --sides A,B        only these sides: ours, pgmq, sql
+  --sides A,B        only these sides: ours, pgmq, sql, plain
   --quick            one-second rounds, a small backlog, five-second minutes: does it work?
-  --check            fail when a figure is below what is promised
+  --check            fail when a figure misses its floor
   --threads N        threads of the client program (1)
   --out DIR          where the results go (bench/results; .run/bench-results unless a full run)
   --pgbin DIR        the server's bin directory (default: what scripts/pgbin says)
@@ -36,6 +39,9 @@ pub struct Args {
     pub minute: f64,
     pub backlog: i64,
     pub delayed: i64,
+    pub leased: i64,
+    pub samples: usize,
+    pub waiters: usize,
     pub only: Vec<String>,
     pub sides: Vec<String>,
     pub check: bool,
@@ -59,10 +65,13 @@ impl Default for Args {
             seconds: 2.5,
             warm: 0.5,
             rounds: 3,
-            minutes: 3,
+            minutes: 5,
             minute: 60.0,
             backlog: 1_000_000,
-            delayed: 100_000,
+            delayed: 1_000_000,
+            leased: 100_000,
+            samples: 100,
+            waiters: 500,
             only: Vec::new(),
             sides: Vec::new(),
             check: false,
@@ -100,6 +109,9 @@ impl Args {
                 "--minute" => args.minute = number(&flag, &value()?)?,
                 "--backlog" => args.backlog = number(&flag, &value()?)?,
                 "--delayed" => args.delayed = number(&flag, &value()?)?,
+                "--leased" => args.leased = number(&flag, &value()?)?,
+                "--samples" => args.samples = number(&flag, &value()?)?,
+                "--waiters" => args.waiters = number(&flag, &value()?)?,
                 "--threads" => args.threads = number(&flag, &value()?)?,
                 "--only" => args.only = list(&value()?),
                 "--sides" => args.sides = list(&value()?),
@@ -114,6 +126,9 @@ impl Args {
                     args.minute = 5.0;
                     args.backlog = 100_000;
                     args.delayed = 20_000;
+                    args.leased = 20_000;
+                    args.samples = 20;
+                    args.waiters = 50;
                 }
                 "--check" => args.check = true,
                 "--keep" => args.keep = true,
@@ -122,8 +137,13 @@ impl Args {
                 other => return Err(format!("unknown option {other}\n\n{HELP}").into()),
             }
         }
-        if args.rounds == 0 || args.threads == 0 || args.seconds <= 0.0 || args.minute <= 0.0 {
-            return Err("rounds, threads and times must be above zero".into());
+        if args.rounds == 0
+            || args.threads == 0
+            || args.samples == 0
+            || args.seconds <= 0.0
+            || args.minute <= 0.0
+        {
+            return Err("rounds, threads, samples and times must be above zero".into());
         }
         Ok(args)
     }
@@ -141,6 +161,9 @@ impl Args {
             && self.minute >= full.minute
             && self.backlog == full.backlog
             && self.delayed == full.delayed
+            && self.leased == full.leased
+            && self.samples >= full.samples
+            && self.waiters >= full.waiters
     }
 }
 

@@ -1,8 +1,10 @@
 //! The chart: how many times better in each workload, and the series under an open snapshot.
 
-use crate::report::Report;
-use crate::side::Side;
-use crate::workload::grouped;
+use pg_broker_bench_common::figure::Row;
+use pg_broker_bench_common::report::{Party, Report};
+use pg_broker_bench_common::text::grouped;
+
+use crate::snapshot::Point;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 330.0;
@@ -17,11 +19,12 @@ fn colour(side: &str) -> &'static str {
     match side {
         "ours" => "#0b6e6e",
         "pgmq" => "#d9822b",
+        "plain" => "#a3475c",
         _ => "#7a86b8",
     }
 }
 
-pub fn svg(report: &Report) -> String {
+pub fn svg(report: &Report, points: &[Point]) -> String {
     let mut page = Page::default();
     let (base, others) = report.against();
     let version = condition(report, "server");
@@ -40,19 +43,33 @@ pub fn svg(report: &Report) -> String {
     );
     page.text(24.0, 54.0, 11.5, QUIET, "start", &about);
     let mut y = 84.0;
-    if !others.is_empty() && !report.rows.is_empty() {
-        y = ratios(&mut page, report, base, &others, y);
+    // Times of waking, and the CPU of waiters, differ by powers of ten: on one scale with them all
+    // other bars would be dots.
+    let rows: Vec<&Row> = report
+        .rows
+        .iter()
+        .filter(|row| !row.unit.starts_with("ms"))
+        .collect();
+    if !others.is_empty() && !rows.is_empty() {
+        y = ratios(&mut page, report, &rows, base, others, y);
     }
-    if !report.points.is_empty() {
-        y = series(&mut page, report, y + 30.0);
+    if !points.is_empty() {
+        y = series(&mut page, report, points, y + 30.0);
     }
     page.finish(y + 16.0)
 }
 
 /// Bars from 1 × to the left where it is worse and to the right where it is better.
-fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f64) -> f64 {
+fn ratios(
+    page: &mut Page,
+    report: &Report,
+    rows: &[&Row],
+    base: &str,
+    others: &[Party],
+    top: f64,
+) -> f64 {
     let title = report
-        .sides
+        .parties
         .first()
         .map(|side| side.title)
         .unwrap_or_default();
@@ -72,8 +89,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
         );
     }
 
-    let all: Vec<f64> = report
-        .rows
+    let all: Vec<f64> = rows
         .iter()
         .flat_map(|row| {
             others
@@ -89,7 +105,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
 
     let step = BAR * others.len() as f64 + 12.0;
     let first = top + 36.0;
-    let bottom = first + step * report.rows.len() as f64;
+    let bottom = first + step * rows.len() as f64;
     let stride = if high - low > 10.0 { 2 } else { 1 };
     for power in (low as i32..=high as i32).filter(|power| power % stride == 0) {
         let ratio = 2f64.powi(power);
@@ -104,7 +120,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
             &format!("{ratio} ×"),
         );
     }
-    for (number, row) in report.rows.iter().enumerate() {
+    for (number, row) in rows.iter().enumerate() {
         let y = first + step * number as f64;
         let middle = y + BAR * others.len() as f64 / 2.0 + 4.0;
         let note = if row.more_is_better {
@@ -120,10 +136,11 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
             "end",
             &format!("{}{note}", row.title),
         );
-        for (slot, other) in others.iter().enumerate() {
-            let Some(ratio) = row.better(base, other.name) else {
-                continue;
-            };
+        let bars = others
+            .iter()
+            .filter_map(|other| Some((other, row.better(base, other.name)?)))
+            .filter(|(_, ratio)| *ratio > 0.0);
+        for (slot, (other, ratio)) in bars.enumerate() {
             let (from, to) = (at(1.0).min(at(ratio)), at(1.0).max(at(ratio)));
             let y = y + BAR * slot as f64;
             page.rect(from, y, (to - from).max(1.0), BAR - 1.5, colour(other.name));
@@ -144,7 +161,7 @@ fn ratios(page: &mut Page, report: &Report, base: &str, others: &[&Side], top: f
 }
 
 /// Cycles a second of each side over its own minutes under the snapshot.
-fn series(page: &mut Page, report: &Report, top: f64) -> f64 {
+fn series(page: &mut Page, report: &Report, points: &[Point], top: f64) -> f64 {
     page.text(
         24.0,
         top,
@@ -155,15 +172,10 @@ fn series(page: &mut Page, report: &Report, top: f64) -> f64 {
     );
     let (left, right) = (90.0, WIDTH - 150.0);
     let (above, below) = (top + 22.0, top + 242.0);
-    let most = report
-        .points
-        .iter()
-        .map(|point| point.rate)
-        .fold(1.0, f64::max);
+    let most = points.iter().map(|point| point.rate).fold(1.0, f64::max);
     let step = nice(most / 4.0);
     let highest = (most / step).ceil() * step;
-    let minutes = report
-        .points
+    let minutes = points
         .iter()
         .map(|point| point.minute)
         .fold(0.0, f64::max)
@@ -213,10 +225,9 @@ fn series(page: &mut Page, report: &Report, top: f64) -> f64 {
     );
 
     // Labels at the ends of the lines, pushed apart where they would overlap.
-    let mut ends: Vec<(f64, &Side)> = Vec::new();
-    for side in &report.sides {
-        let line: Vec<(f64, f64)> = report
-            .points
+    let mut ends: Vec<(f64, &Party)> = Vec::new();
+    for side in &report.parties {
+        let line: Vec<(f64, f64)> = points
             .iter()
             .filter(|point| point.side == side.name)
             .map(|point| (x(point.minute), y(point.rate)))

@@ -1,59 +1,12 @@
 //! One worker's connection: the statements of its side, prepared, and calls that cost the client
 //! as little as possible and the same on every side.
 
-use std::error::Error as StdError;
+use pg_broker_bench_common::pg::{Json, MESSAGE, connect};
+use pg_broker_bench_common::{BATCH, BODY, Result};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
 
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut};
-use tokio_postgres::{Client, NoTls, Statement};
-
-use crate::Result;
 use crate::side::{Reply, Side};
-
-/// How many messages a batch has.
-pub const BATCH: usize = 100;
-
-/// 120 bytes of JSON, as an order's event might look.
-pub const BODY: &str = "{\"order\": 4711, \"event\": \"paid\", \"customer\": \"c-0123\", \
-                        \"amount\": 129.95, \"currency\": \"EUR\", \"note\": \"leave at the door\"}";
-
-const _: () = assert!(BODY.len() == 120);
-
-/// A `jsonb` that goes out and comes in as its bytes: nobody measures a JSON parser here.
-#[derive(Debug, Clone, Copy)]
-pub struct Json<'a>(pub &'a [u8]);
-
-impl ToSql for Json<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        out.extend_from_slice(&[1]);
-        out.extend_from_slice(self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::JSONB
-    }
-
-    tokio_postgres::types::to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Json<'a> {
-    fn from_sql(
-        _: &Type,
-        raw: &'a [u8],
-    ) -> std::result::Result<Self, Box<dyn StdError + Sync + Send>> {
-        Ok(Json(raw.get(1..).unwrap_or_default()))
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::JSONB
-    }
-}
-
-pub const MESSAGE: Json<'static> = Json(BODY.as_bytes());
 
 /// What a read gave: enough to settle it.
 #[derive(Debug, Clone, Copy)]
@@ -72,17 +25,6 @@ pub struct Worker {
     ack: Statement,
     ack_batch: Statement,
     bodies: Vec<Json<'static>>,
-}
-
-/// A connection, served by a task of its own.
-pub async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            eprintln!("bench: connection lost: {error}");
-        }
-    });
-    Ok(client)
 }
 
 impl Worker {
@@ -105,6 +47,10 @@ impl Worker {
         })
     }
 
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
     pub async fn send(&self) -> Result<i64> {
         Ok(self
             .client
@@ -113,13 +59,12 @@ impl Worker {
             .try_get(0)?)
     }
 
-    /// How many ids came back.
+    /// How many were sent, by the command tag.
     pub async fn send_batch(&self) -> Result<u64> {
         Ok(self
             .client
-            .query(&self.send_batch, &[&self.bodies])
-            .await?
-            .len() as u64)
+            .execute(&self.send_batch, &[&self.bodies])
+            .await?)
     }
 
     pub async fn read_one(&self) -> Result<Option<Claim>> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use pg_broker_bench_common::{BATCH, Result};
 use tokio::sync::Barrier;
 use tokio_postgres::Client;
 
-use crate::Result;
-use crate::client::{BATCH, Claim, Worker};
+use crate::client::{Claim, Worker};
 use crate::side::Side;
 
 /// What every worker does, again and again.
@@ -16,6 +16,8 @@ use crate::side::Side;
 pub enum Job {
     /// Send one, read one, ack it: three transactions.
     Cycle,
+    /// The same, of which only the read is timed.
+    Read,
     /// Send one.
     Send,
     /// Send `BATCH` in one call.
@@ -32,6 +34,8 @@ pub struct Tally {
     pub sent: u64,
     pub acked: u64,
     pub refused: u64,
+    /// Time spent in what the job measures.
+    pub busy: Duration,
     /// Microseconds of each measured round trip of the job.
     pub micros: Vec<u32>,
 }
@@ -127,7 +131,10 @@ pub async fn drive(
             .windows(2)
             .map(|pair| rate(&pair[0], &pair[1]))
             .collect(),
-        rate: rate(first, last),
+        rate: match job {
+            Job::Read => tally.micros.len() as f64 / tally.busy.as_secs_f64(),
+            _ => rate(first, last),
+        },
         wal: (last.wal - first.wal) as f64 / (last.done - first.done).max(1) as f64,
         tally,
     })
@@ -165,8 +172,16 @@ async fn work(worker: &Worker, job: Job, gate: &Gate) -> Result<Tally> {
     gate.start.wait().await;
     while !gate.stop.load(Relaxed) {
         let began = Instant::now();
+        let mut took = None;
         let done = match job {
-            Job::Cycle => cycle(worker, &mut tally).await?,
+            Job::Cycle => {
+                cycle(worker, &mut tally).await?;
+                1
+            }
+            Job::Read => {
+                took = Some(cycle(worker, &mut tally).await?);
+                1
+            }
             Job::Send => {
                 worker.send().await?;
                 tally.sent += 1;
@@ -190,31 +205,37 @@ async fn work(worker: &Worker, job: Job, gate: &Gate) -> Result<Tally> {
         }
         gate.done.fetch_add(done, Relaxed);
         if gate.measuring.load(Relaxed) {
-            tally
-                .micros
-                .push(began.elapsed().as_micros().min(u32::MAX as u128) as u32);
+            let took = took.unwrap_or_else(|| began.elapsed());
+            tally.busy += took;
+            tally.micros.push(micros(took));
         }
     }
     Ok(tally)
 }
 
-async fn cycle(worker: &Worker, tally: &mut Tally) -> Result<u64> {
+pub fn micros(took: Duration) -> u32 {
+    took.as_micros().min(u32::MAX as u128) as u32
+}
+
+/// How long the read took that found a message.
+async fn cycle(worker: &Worker, tally: &mut Tally) -> Result<Duration> {
     worker.send().await?;
     tally.sent += 1;
     // Another worker may have taken ours while the one it left for us was not yet committed for
     // our snapshot: look again. Somebody's is always there.
     let patience = Instant::now();
-    let claim = loop {
+    let (claim, took) = loop {
+        let began = Instant::now();
         match worker.read_one().await? {
-            Some(claim) => break claim,
+            Some(claim) => break (claim, began.elapsed()),
             None if patience.elapsed() > Duration::from_secs(20) => {
                 return Err("a message was sent, and none could be read for 20 s".into());
             }
             None => {}
         }
     };
-    settled(worker.ack(claim).await? as u64, 1, tally);
-    Ok(1)
+    settled(u64::from(worker.ack(claim).await?), 1, tally);
+    Ok(took)
 }
 
 async fn drain(worker: &Worker, claims: &mut Vec<Claim>, tally: &mut Tally) -> Result<u64> {
@@ -235,6 +256,7 @@ impl Tally {
         self.sent += other.sent;
         self.acked += other.acked;
         self.refused += other.refused;
+        self.busy += other.busy;
         self.micros.extend(other.micros);
     }
 }

@@ -7,41 +7,33 @@
 mod args;
 mod chart;
 mod client;
+mod idle;
 mod load;
-mod report;
+mod promise;
 mod run;
 mod server;
 mod side;
-mod stats;
+mod snapshot;
+mod wake;
 mod workload;
 
-use std::error::Error as StdError;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use args::Args;
-use report::Report;
+use pg_broker_bench_common::machine::{commit, load, machine, root};
+use pg_broker_bench_common::pg::connect;
+use pg_broker_bench_common::report::Report;
+use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
 use side::{SIDES, Side};
-
-pub type Error = Box<dyn StdError + Send + Sync>;
-pub type Result<T> = std::result::Result<T, Error>;
+use snapshot::Point;
+use workload::{IDLE, SNAPSHOT, WAKE};
 
 fn main() -> ExitCode {
-    match start() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("  because: {cause}");
-                source = cause.source();
-            }
-            ExitCode::FAILURE
-        }
-    }
+    ended(start())
 }
 
 fn start() -> Result<ExitCode> {
@@ -51,62 +43,28 @@ fn start() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {
-        for workload in workload::all(&args) {
-            println!("{:<12} {}", workload.key, workload.title);
+        for (key, title) in workload::names(&args) {
+            println!("{key:<12} {title}");
         }
-        println!(
-            "{:<12} cycles under an open snapshot, minute by minute",
-            workload::SNAPSHOT
-        );
         return Ok(ExitCode::SUCCESS);
     }
-    // One thread serves all clients best where the server shares its cores with them.
-    let mut runtime = match args.threads {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    runtime
-        .worker_threads(args.threads)
-        .enable_all()
-        .build()?
-        .block_on(async {
-            tokio::select! {
-                done = bench(&args) => done,
-                _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-            _ = terminated() => Err("terminated".into()),
-            }
-        })
-}
-
-/// Being asked to end must not leave the server behind.
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut asked) => drop(asked.recv().await),
-        Err(_) => std::future::pending().await,
-    }
+    block_on(args.threads, bench(&args))
 }
 
 async fn bench(args: &Args) -> Result<ExitCode> {
     let began = Instant::now();
-    let root = match std::env::var_os("PGB_ROOT") {
-        Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
-    }
-    .canonicalize()?;
+    let root = root()?;
     let sides = chosen(&args.sides)?;
-    let keys: Vec<&str> = workload::all(args)
-        .iter()
-        .map(|workload| workload.key)
-        .collect();
+    let names = workload::names(args);
     for key in &args.only {
-        if !keys.contains(&key.as_str()) && key != workload::SNAPSHOT {
-            return Err(format!("no workload {key}; there are {keys:?}, snapshot").into());
+        if !names.iter().any(|(name, _)| name == key) {
+            let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+            return Err(format!("no workload {key}; there are {}", names.join(", ")).into());
         }
     }
     let wanted = |key: &str| args.only.is_empty() || args.only.iter().any(|only| only == key);
 
-    let load_before = first_line("/proc/loadavg");
+    let load_before = load();
     let preload = sides.iter().any(|side| side.name == "ours");
     eprintln!("bench: starting a private PostgreSQL {}", args.pg);
     let server = Server::start(
@@ -117,7 +75,7 @@ async fn bench(args: &Args) -> Result<ExitCode> {
         &args.set,
         args.keep,
     )?;
-    let admin = client::connect(&server.url("postgres")).await?;
+    let admin = connect(&server.url("postgres")).await?;
     let bench = Bench {
         args,
         server: &server,
@@ -128,49 +86,53 @@ async fn bench(args: &Args) -> Result<ExitCode> {
 
     let mut rows = Vec::new();
     let mut points = Vec::new();
-    for workload in workload::all(args) {
-        if wanted(workload.key) {
-            eprintln!("bench: {} ({:.0?} so far)", workload.title, began.elapsed());
-            rows.extend(bench.workload(&workload).await?);
+    for mut group in workload::groups(args) {
+        group.retain(|workload| wanted(workload.key));
+        if let Some(first) = group.first() {
+            say(&first.title, began);
+            rows.extend(bench.group(&group).await?);
         }
     }
-    if wanted(workload::SNAPSHOT) && args.minutes > 0 {
-        eprintln!(
-            "bench: under an open snapshot ({:.0?} so far)",
-            began.elapsed()
-        );
+    if wanted(WAKE) {
+        say("from a commit to the waiter", began);
+        rows.extend(bench.wake().await?);
+    }
+    if wanted(IDLE) && args.waiters > 0 {
+        say("waiters on an idle queue", began);
+        rows.push(bench.idle().await?);
+    }
+    if wanted(SNAPSHOT) && args.minutes > 0 {
+        say("under an open snapshot", began);
         let (minutes, series) = bench.snapshot().await?;
         rows.extend(minutes);
         points = series;
     }
 
-    let mut conditions = conditions(&bench, &versions).await?;
-    conditions.push((
-        "load before",
-        load_before.split(' ').take(3).collect::<Vec<_>>().join(" "),
-    ));
+    let mut conditions = conditions(&root, &bench, &versions).await?;
+    conditions.push(("load before", load_before));
     conditions.push(("took", format!("{:.0?}", began.elapsed())));
-    let command = command(args);
     let report = Report {
+        title: "pg_broker beside pgmq and hand-written SQL, in one run",
         conditions,
-        command,
-        sides: bench.sides.clone(),
+        command: command(args),
+        parties: bench.sides.iter().map(Side::party).collect(),
         rows,
-        points,
+        floors: promise::floors(args),
     };
     let text = report.text();
     println!("{text}");
-    write(&root, args, &report, &text)?;
+    write(&root, args, &report, &points, &text)?;
 
-    let shortfalls = report.shortfalls();
-    for shortfall in &shortfalls {
-        println!("BELOW: {shortfall}");
-    }
-    Ok(if args.check && !shortfalls.is_empty() {
+    let missed = report.verdicts().iter().any(|verdict| !verdict.is_met());
+    Ok(if args.check && missed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn say(what: &str, began: Instant) {
+    eprintln!("bench: {what} ({:.0?} so far)", began.elapsed());
 }
 
 /// The command that makes this run again.
@@ -189,7 +151,7 @@ fn command(args: &Args) -> String {
     }
 }
 
-fn write(root: &Path, args: &Args, report: &Report, text: &str) -> Result<()> {
+fn write(root: &Path, args: &Args, report: &Report, points: &[Point], text: &str) -> Result<()> {
     let dir = match &args.out {
         Some(dir) => dir.clone(),
         None if args.is_full() => root.join("bench/results"),
@@ -197,14 +159,23 @@ fn write(root: &Path, args: &Args, report: &Report, text: &str) -> Result<()> {
     };
     std::fs::create_dir_all(&dir)?;
     let file = |ending: &str| dir.join(format!("pg{}.{ending}", args.pg));
+    let mut json = report.json();
+    json.insert("snapshot".into(), points.iter().map(Point::json).collect());
     std::fs::write(file("txt"), text)?;
-    std::fs::write(file("json"), format!("{:#}\n", report.json()))?;
-    std::fs::write(file("svg"), chart::svg(report))?;
+    std::fs::write(
+        file("json"),
+        format!("{:#}\n", serde_json::Value::from(json)),
+    )?;
+    std::fs::write(file("svg"), chart::svg(report, points))?;
     println!("written: {} (and .json, .svg)", file("txt").display());
     Ok(())
 }
 
-async fn conditions(bench: &Bench<'_>, versions: &[String]) -> Result<Vec<(&'static str, String)>> {
+async fn conditions(
+    root: &Path,
+    bench: &Bench<'_>,
+    versions: &[String],
+) -> Result<Vec<(&'static str, String)>> {
     let row = bench
         .admin
         .query_one(
@@ -245,61 +216,21 @@ async fn conditions(bench: &Bench<'_>, versions: &[String]) -> Result<Vec<(&'sta
                 "tokio-postgres on {} thread(s), prepared statements, a connection a client, \
                  every statement a transaction, {}-byte JSON bodies, same machine as the server",
                 args.threads,
-                client::BODY.len()
+                BODY.len()
             ),
         ),
     ];
-    let git = server::output(
-        Command::new("git")
-            .arg("-C")
-            .arg(env!("CARGO_MANIFEST_DIR"))
-            .args(["describe", "--always", "--dirty"]),
-    );
-    if let Ok(commit) = git {
+    if let Some(commit) = commit(root) {
         conditions.push(("commit", commit));
     }
     Ok(conditions)
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism()
-        .map(|cores| cores.get())
-        .unwrap_or(0);
-    let field = |file: &str, name: &str| {
-        std::fs::read_to_string(file)
-            .unwrap_or_default()
-            .lines()
-            .find(|line| line.starts_with(name))
-            .and_then(|line| line.split_once(':'))
-            .map(|(_, value)| value.trim().to_string())
-    };
-    let model = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
-    let kib: f64 = field("/proc/meminfo", "MemTotal")
-        .and_then(|value| value.split(' ').next().and_then(|kib| kib.parse().ok()))
-        .unwrap_or(0.0);
-    let release = first_line("/proc/sys/kernel/osrelease");
-    let kernel: Vec<&str> = release.split(['.', '-']).take(2).collect();
-    let gib = kib / 1024.0 / 1024.0;
-    format!(
-        "{cores} cores ({model}), {gib:.0} GiB, Linux {}",
-        kernel.join(".")
-    )
-}
-
-fn first_line(file: &str) -> String {
-    std::fs::read_to_string(file)
-        .unwrap_or_default()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .into()
 }
 
 /// Those that are named, or all; in the order of the list.
 fn chosen(names: &[String]) -> Result<Vec<Side>> {
     for name in names {
         if !SIDES.iter().any(|side| side.name == name) {
-            return Err(format!("no side {name}; there are ours, pgmq, sql").into());
+            return Err(format!("no side {name}; there are ours, pgmq, sql, plain").into());
         }
     }
     let wanted = |side: &&Side| names.is_empty() || names.iter().any(|name| name == side.name);

@@ -4,14 +4,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Result;
+use pg_broker_bench_common::Result;
+use pg_broker_bench_common::machine::output;
 
 /// The same for every side. Checkpoints and autovacuum are kept out of the measured time: the
 /// program vacuums and checkpoints itself between rounds.
 const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
-    ("max_connections", "150"),
+    ("max_connections", "600"),
     ("shared_buffers", "1GB"),
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -188,23 +189,4 @@ impl Drop for Server {
             );
         }
     }
-}
-
-/// What a command prints, trimmed; an error that shows what it said if it fails.
-pub fn output(command: &mut Command) -> Result<String> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-    if !done.status.success() {
-        return Err(format!(
-            "{:?} {:?} failed: {}{}",
-            command.get_program(),
-            command.get_args().collect::<Vec<_>>(),
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr)
-        )
-        .into());
-    }
-    Ok(String::from_utf8_lossy(&done.stdout).trim().to_string())
 }

@@ -4,9 +4,9 @@
 //! takes the body, a read gives `id, body` (and the receipt where there is one), an ack takes what
 //! the read gave.
 
+use pg_broker_bench_common::Result;
+use pg_broker_bench_common::report::Party;
 use tokio_postgres::Client;
-
-use crate::Result;
 
 /// How a single ack says that it did something.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub enum Reply {
     Flag,
     /// The number of rows of the command tag.
     Tag,
+}
+
+/// How a session sleeps until there is something to read, ten seconds at most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// A call that returns when a message may be ready; then it is read.
+    Call(&'static str),
+    /// `LISTEN` on the channel named like the queue; then it is read.
+    Listen,
+    /// A read that returns, as `id, body`, once there is a message.
+    Read(&'static str),
 }
 
 #[derive(Clone, Copy)]
@@ -26,7 +37,10 @@ pub struct Side {
     pub session: &'static str,
     /// `$1` body → one row.
     pub send: &'static str,
-    /// `$1` bodies → one row each.
+    /// The same where somebody may wait for it.
+    pub send_waking: &'static str,
+    pub wait: Wait,
+    /// `$1` bodies; the command tag counts.
     pub send_batch: &'static str,
     /// → `id, body[, receipt]`; QTY is replaced by a number.
     pub read: &'static str,
@@ -42,6 +56,8 @@ pub struct Side {
     pub fill: &'static str,
     /// The same, not to be handed out for ten hours.
     pub fill_delayed: &'static str,
+    /// `$1` how many: hands them out for ten hours.
+    pub lease: &'static str,
     pub count: &'static str,
 }
 
@@ -53,6 +69,8 @@ const OURS: Side = Side {
     title: "pg_broker",
     session: "",
     send: "SELECT mq.send('QUEUE', $1::jsonb)",
+    send_waking: "SELECT mq.send('QUEUE', $1::jsonb)",
+    wait: Wait::Call("CALL mq.wait('QUEUE', '10 s')"),
     send_batch: "SELECT mq.send_batch('QUEUE', $1::jsonb[])",
     read: "SELECT id, body, receipt FROM mq.read('QUEUE', QTY)",
     ack: "SELECT mq.ack('QUEUE', $1::bigint, $2::bigint)",
@@ -64,6 +82,7 @@ const OURS: Side = Side {
     fill: "SELECT count(*) FROM mq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
     fill_delayed: "SELECT count(*) FROM mq.send_batch('QUEUE', \
                    array_fill($1::jsonb, ARRAY[$2::int]), delay => interval '10 hours')",
+    lease: "SELECT count(*) FROM mq.read('QUEUE', $1::int, interval '10 hours')",
     count: "SELECT count(*) FROM mq.\"QUEUE\"",
 };
 
@@ -72,6 +91,8 @@ const PGMQ: Side = Side {
     title: "pgmq",
     session: "",
     send: "SELECT pgmq.send('QUEUE', $1::jsonb)",
+    send_waking: "SELECT pgmq.send('QUEUE', $1::jsonb)",
+    wait: Wait::Read("SELECT msg_id, message FROM pgmq.read_with_poll('QUEUE', 30, 1, 10)"),
     send_batch: "SELECT pgmq.send_batch('QUEUE', $1::jsonb[])",
     read: "SELECT msg_id, message FROM pgmq.read('QUEUE', 30, QTY)",
     ack: "SELECT pgmq.delete('QUEUE', $1::bigint)",
@@ -83,6 +104,7 @@ const PGMQ: Side = Side {
     fill: "SELECT count(*) FROM pgmq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
     fill_delayed: "SELECT count(*) FROM pgmq.send_batch('QUEUE', \
                    array_fill($1::jsonb, ARRAY[$2::int]), 36000)",
+    lease: "SELECT count(*) FROM pgmq.read('QUEUE', 36000, $1::int)",
     count: "SELECT count(*) FROM pgmq.\"q_QUEUE\"",
 };
 
@@ -93,6 +115,10 @@ const SQL: Side = Side {
     title: "hand-written SQL",
     session: "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off",
     send: "INSERT INTO \"QUEUE\" (body) VALUES ($1) RETURNING id",
+    send_waking: "WITH new AS (INSERT INTO \"QUEUE\" (body) VALUES ($1) RETURNING id), \
+                      told AS (SELECT pg_notify('QUEUE', '')) \
+                  SELECT id FROM new, told",
+    wait: Wait::Listen,
     send_batch: "INSERT INTO \"QUEUE\" (body) SELECT unnest($1::jsonb[]) RETURNING id",
     read: "UPDATE \"QUEUE\" \
            SET due = clock_timestamp() + interval '30 s', attempts = attempts + 1 \
@@ -119,13 +145,48 @@ const SQL: Side = Side {
                        SELECT $1::jsonb, now() + interval '10 hours' \
                        FROM generate_series(1, $2::int) RETURNING 1) \
                    SELECT count(*) FROM new",
+    lease: "WITH taken AS (UPDATE \"QUEUE\" \
+                SET due = clock_timestamp() + interval '10 hours', attempts = attempts + 1 \
+                WHERE id = ANY (ARRAY( \
+                    SELECT id FROM \"QUEUE\" WHERE due <= now() \
+                    ORDER BY due, id LIMIT $1::int FOR UPDATE SKIP LOCKED)) \
+                RETURNING 1) \
+            SELECT count(*) FROM taken",
     count: "SELECT count(*) FROM \"QUEUE\"",
 };
 
-/// In the order of the tables: ours, the one to beat, the floor.
-pub const SIDES: [Side; 3] = [OURS, PGMQ, SQL];
+/// What no queue can do without: a row stored, a call made. A table with nothing but its primary
+/// key, and for a read a function written in C that is built in and returns no rows. It takes
+/// part in the workloads that send or find nothing.
+const PLAIN: Side = Side {
+    name: "plain",
+    title: "plain SQL",
+    session: "",
+    send_batch: "INSERT INTO \"QUEUE\" (body) SELECT unnest($1::jsonb[])",
+    read: "SELECT nothing FROM generate_series(1, 0) AS nothing",
+    create: "CREATE TABLE \"QUEUE\" ( \
+                 id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                 sent timestamptz NOT NULL DEFAULT now(), \
+                 body jsonb NOT NULL)",
+    ..SQL
+};
+
+/// In the order of the tables: ours, the one to beat, what is written by hand, the bare minimum.
+pub const SIDES: [Side; 4] = [OURS, PGMQ, SQL, PLAIN];
 
 impl Side {
+    pub fn party(&self) -> Party {
+        Party {
+            name: self.name,
+            title: self.title,
+        }
+    }
+
+    /// Whether it is a queue, and not just the cost of a statement.
+    pub fn is_queue(&self) -> bool {
+        self.name != PLAIN.name
+    }
+
     pub fn database(&self) -> String {
         format!("bench_{}", self.name)
     }
@@ -158,7 +219,7 @@ impl Side {
                         .unwrap_or_else(|| "of unknown version".into())
                 ))
             }
-            _ => Ok("hand-written SQL".into()),
+            _ => Ok(self.title.into()),
         }
     }
 }

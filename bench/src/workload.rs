@@ -1,7 +1,9 @@
 //! The workloads. To add one: a line here, and a `Job` in `load.rs` if it does something new.
 
+use pg_broker_bench_common::BATCH;
+use pg_broker_bench_common::text::grouped;
+
 use crate::args::Args;
-use crate::client::BATCH;
 use crate::load::{DRAIN_WARM, Job};
 
 /// What is in the queue before the workers start.
@@ -15,6 +17,15 @@ pub enum Front {
     Ready(i64),
     /// This many not due for hours, with lower ids than all that follows, filled once.
     Delayed(i64),
+    /// This many handed out for hours, with lower ids than all that follows, filled once.
+    Leased(i64),
+}
+
+impl Front {
+    /// Whether one queue serves all rounds.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Front::Ready(_) | Front::Delayed(_) | Front::Leased(_))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -27,119 +38,118 @@ pub struct Workload {
     pub front: Front,
 }
 
-/// The workload that runs under an open snapshot; it has a procedure of its own.
+impl Workload {
+    pub fn queue(&self) -> String {
+        self.key.replace('-', "_")
+    }
+}
+
+/// The workloads that have procedures of their own: under an open snapshot, waking, and waiters
+/// on an idle queue.
 pub const SNAPSHOT: &str = "snapshot";
-pub const SNAPSHOT_CLIENTS: usize = 8;
+pub const WAKE: &str = "wake";
+pub const IDLE: &str = "idle";
+pub const SPECIAL: [(&str, &str); 3] = [
+    (SNAPSHOT, "cycles under an open snapshot, minute by minute"),
+    (WAKE, "from a commit to the waiter on an idle queue"),
+    (IDLE, "what waiters on an idle queue cost the server"),
+];
 
 /// The row that is read off the cycles of 8 clients.
 pub const WAL: &str = "wal";
 pub const WAL_FROM: &str = "cycle-8";
 
-pub fn all(args: &Args) -> Vec<Workload> {
-    use Front::{Delayed, Fill, Nothing, Ready};
+/// In groups: the rounds of a group take turns with each other, because they are compared.
+pub fn groups(args: &Args) -> Vec<Vec<Workload>> {
+    use Front::{Delayed, Fill, Leased, Nothing, Ready};
     let drained = (40_000.0 * args.seconds) as i64 / BATCH as i64 * BATCH as i64
         + (2 * DRAIN_WARM * BATCH) as i64;
-    let list = [
-        (
-            "cycle-1",
-            "send, read 1, ack; 1 client",
-            "cycles/s",
-            Job::Cycle,
-            1,
-            Nothing,
-        ),
-        (
-            "cycle-8",
-            "send, read 1, ack; 8 clients",
-            "cycles/s",
-            Job::Cycle,
-            8,
-            Nothing,
-        ),
-        (
-            "cycle-64",
-            "send, read 1, ack; 64 clients",
-            "cycles/s",
-            Job::Cycle,
-            64,
-            Nothing,
-        ),
-        (
+    let work = |key, title: &str, unit, job, clients, front| {
+        let title = match front {
+            Ready(n) | Delayed(n) | Leased(n) => title.replace("{n}", &grouped(n)),
+            Nothing | Fill(_) => title.to_string(),
+        };
+        Workload {
+            key,
+            title,
+            unit,
+            job,
+            clients,
+            front,
+        }
+    };
+    let cycle =
+        |key, title, clients, front| work(key, title, "cycles/s", Job::Cycle, clients, front);
+    let read = |key, title, front| work(key, title, "reads/s", Job::Read, 1, front);
+    let messages =
+        |key, title, job, clients, front| work(key, title, "messages/s", job, clients, front);
+    vec![
+        vec![
+            cycle("cycle-1", "send, read 1, ack; 1 client", 1, Nothing),
+            cycle("cycle-8", "send, read 1, ack; 8 clients", 8, Nothing),
+            cycle("cycle-64", "send, read 1, ack; 64 clients", 64, Nothing),
+        ],
+        vec![messages(
             "send-8",
             "send only; 8 clients",
-            "messages/s",
             Job::Send,
             8,
             Nothing,
-        ),
-        (
+        )],
+        vec![messages(
             "send-batch",
             "send 100 a call; 2 clients",
-            "messages/s",
             Job::SendBatch,
             2,
             Nothing,
-        ),
-        (
+        )],
+        vec![messages(
             "drain-batch",
             "read and ack 100 a call; 2 clients",
-            "messages/s",
             Job::Drain,
             2,
             Fill(drained),
-        ),
-        (
+        )],
+        vec![work(
             "empty",
             "read of an empty queue; 1 client",
             "reads/s",
             Job::Empty,
             1,
             Nothing,
-        ),
-        (
-            "delayed",
-            "cycle behind {n} delayed; 1 client",
-            "cycles/s",
-            Job::Cycle,
-            1,
-            Delayed(args.delayed),
-        ),
-        (
+        )],
+        vec![
+            read("read", "read 1, the only one; 1 client", Nothing),
+            read(
+                "read-ready",
+                "read 1 of {n} ready; 1 client",
+                Ready(args.backlog),
+            ),
+            read(
+                "read-delayed",
+                "read 1 behind {n} delayed; 1 client",
+                Delayed(args.delayed),
+            ),
+            read(
+                "read-leased",
+                "read 1 behind {n} leased; 1 client",
+                Leased(args.leased),
+            ),
+        ],
+        vec![cycle(
             "backlog",
             "cycle with {n} waiting; 8 clients",
-            "cycles/s",
-            Job::Cycle,
             8,
             Ready(args.backlog),
-        ),
-    ];
-    list.into_iter()
-        .map(|(key, title, unit, job, clients, front)| {
-            let title = match front {
-                Ready(n) | Delayed(n) => title.replace("{n}", &grouped(n)),
-                _ => title.to_string(),
-            };
-            Workload {
-                key,
-                title,
-                unit,
-                job,
-                clients,
-                front,
-            }
-        })
-        .collect()
+        )],
+    ]
 }
 
-/// 1234567 → 1,234,567
-pub fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if number < 0 { format!("-{text}") } else { text }
+/// Every name that `--only` knows, with what it is.
+pub fn names(args: &Args) -> Vec<(&'static str, String)> {
+    let plain = groups(args).into_iter().flatten();
+    plain
+        .map(|workload| (workload.key, workload.title))
+        .chain(SPECIAL.map(|(key, title)| (key, title.to_string())))
+        .collect()
 }

@@ -22,7 +22,7 @@ pub fn percentile(values: &mut [u32], share: f64) -> Option<u32> {
 
 /// Largest less smallest, in percent of the median.
 pub fn spread(values: &[f64]) -> Option<f64> {
-    let middle = median(values)?;
+    let middle = median(values).filter(|middle| *middle > 0.0)?;
     let most = values.iter().copied().fold(f64::MIN, f64::max);
     let least = values.iter().copied().fold(f64::MAX, f64::min);
     Some(100.0 * (most - least) / middle)
@@ -42,5 +42,6 @@ mod tests {
         assert_eq!(percentile(&mut values, 0.99), Some(99));
         assert_eq!(percentile(&mut [], 0.5), None);
         assert_eq!(spread(&[90.0, 100.0, 120.0]), Some(30.0));
+        assert_eq!(spread(&[0.0, 0.0, 1.0]), None);
     }
 }

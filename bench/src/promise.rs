@@ -1,0 +1,36 @@
+//! The floors: what `ours` must reach, workload by workload. `--check` fails when one is missed.
+
+use pg_broker_bench_common::floor::Floor;
+
+use crate::args::Args;
+use crate::snapshot;
+use crate::workload::{IDLE, WAL};
+use crate::{idle, wake};
+
+pub fn floors(args: &Args) -> Vec<Floor> {
+    let mut floors = vec![
+        Floor::side("cycle-8", "pgmq", 3.2),
+        Floor::side("cycle-1", "pgmq", 2.8),
+        Floor::side("cycle-8", "sql", 1.7),
+        Floor::row("cycle-64", "cycle-8", 1.0),
+        Floor::side("send-8", "plain", 1.0),
+        Floor::side("send-batch", "plain", 1.2),
+        Floor::side("drain-batch", "pgmq", 3.5),
+        Floor::row("read-ready", "read", 0.8),
+        Floor::row("read-delayed", "read", 0.8),
+        Floor::row("read-leased", "read", 0.8),
+        Floor::side("empty", "plain", 0.7),
+        Floor::side(WAL, "pgmq", 0.7),
+        Floor::value(wake::P50, 0.3),
+        Floor::value(wake::P99, 2.0),
+        Floor::value(IDLE, idle::MEASURABLE),
+    ];
+    if args.minutes > 1 {
+        floors.push(Floor::row(
+            &snapshot::key(args.minutes),
+            &snapshot::key(1),
+            0.9,
+        ));
+    }
+    floors
+}
