@@ -187,13 +187,10 @@ impl Table {
         // SAFETY: slots of this table's row type, dropped after use; the access method's function
         // is called as table_multi_insert calls it.
         unsafe {
+            // A copy of the row type is nobody else's: slots of it need not be accounted for.
+            let desc = pg_sys::CreateTupleDescCopy((*self.relation).rd_att);
             let slots: Vec<_> = (0..rows.len().min(MANY))
-                .map(|_| {
-                    pg_sys::MakeSingleTupleTableSlot(
-                        (*self.relation).rd_att,
-                        &raw const pg_sys::TTSOpsVirtual,
-                    )
-                })
+                .map(|_| pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsVirtual))
                 .collect();
             for part in rows.chunks(MANY) {
                 for (slot, row) in slots.iter().zip(part) {
@@ -221,6 +218,7 @@ impl Table {
             for slot in slots {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
+            pg_sys::FreeTupleDesc(desc);
         }
     }
 

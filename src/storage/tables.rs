@@ -50,7 +50,7 @@ fn run(spi: &Spi, statements: &[String]) -> Result<()> {
 }
 
 /// How full pages are made, in per cent: the rest is room for the claimed versions.
-const FILL: u32 = 60;
+const FILL: u32 = 50;
 
 /// The next free number for a queue's storage.
 fn next_number(spi: &Spi) -> Result<i32> {
