@@ -15,6 +15,10 @@ pub static MAX_QUEUES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 pub static LEASE_COMMIT: GucSetting<LeaseCommit> =
     GucSetting::<LeaseCommit>::new(LeaseCommit::Async);
 
+/// How long the first of a queue's waiters sleeps before it looks by itself, in milliseconds. Every
+/// commit wakes; this is for rows that no session reports, written by plain SQL or replication.
+pub static RECHECK: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
 pub enum LeaseCommit {
@@ -44,6 +48,16 @@ pub fn register(preloading: bool) {
         &LEASE_COMMIT,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.recheck",
+        c"How long the first of a queue's waiters sleeps before it looks by itself.",
+        c"Every commit wakes; this finds rows that plain SQL or replication wrote.",
+        &RECHECK,
+        10,
+        3_600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     if preloading {
         GucRegistry::define_int_guc(

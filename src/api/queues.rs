@@ -221,5 +221,6 @@ fn resume(call: &Call) -> Result<Value> {
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
     catalog::put_paused(q.view, false, None)?;
+    life::resumed(&q);
     Ok(Value::NULL)
 }

@@ -7,8 +7,7 @@ use crate::pg::entry::{Call, Sink};
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::time::{self, Interval};
 use crate::pg::value::Value;
-use crate::pg::wait;
-use crate::queue::read;
+use crate::queue::read::{self, Waiting};
 use crate::queue::send::{not_negative, positive};
 use crate::sql_function;
 use crate::storage::claim::Take;
@@ -20,8 +19,6 @@ sql_function!(mq_get, pg_finfo_mq_get, get);
 
 /// `read(… wait)` is for short waits.
 const LONGEST_WAIT: i128 = 20_000_000;
-/// How often a waiting read looks again, in milliseconds.
-const LOOK_AGAIN: i64 = 20;
 
 /// Hands out into `sink`; gives how many.
 fn hand_out(q: &Queue, qty: i64, visibility: Option<&Interval>, sink: &Sink) -> Result<usize> {
@@ -63,17 +60,26 @@ fn read_messages(call: &Call) -> Result<Value> {
         .transpose()?;
     let deadline = longest_wait(&q, call.arg(3).as_interval())?;
     let sink = call.rows();
+    let mut waiting: Option<Waiting> = None;
     loop {
         let visibility = asked.unwrap_or(q.options.visibility);
-        if hand_out(&q, qty, Some(&visibility), &sink)? > 0 {
+        if hand_out(&q, qty, Some(&visibility), &sink)? > 0 || deadline.is_none() {
             break;
         }
-        let left = deadline.map_or(0, |d| d - time::now());
-        if left <= 0 {
+        if let Some(waiting) = &mut waiting
+            && !waiting.sleep()
+        {
             break;
         }
-        wait::nap(LOOK_AGAIN.min(left / 1000 + 1));
+        // In the list from the first time on, and looking once more: a commit may have come
+        // between the look and that.
+        waiting
+            .get_or_insert_with(|| Waiting::enter(std::iter::once(&*q), deadline))
+            .looking();
         q = catalog::open(&name, Lock::Write, right)?;
+    }
+    if let Some(waiting) = waiting {
+        waiting.leave();
     }
     Ok(Value::NULL)
 }

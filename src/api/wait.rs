@@ -1,33 +1,34 @@
 //! CALL mq.wait, CALL mq.wait_any: until a message may be ready, holding nothing meanwhile.
 
 use super::args;
-use crate::catalog::{self, Right};
+use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::pg::wait;
-use crate::queue::read;
+use crate::queue::read::{self, Waiting};
 use crate::queue::send::not_negative;
 use crate::sql_function;
+use std::rc::Rc;
 
 sql_function!(mq_wait, pg_finfo_mq_wait, wait_one);
 sql_function!(mq_wait_any, pg_finfo_mq_wait_any, wait_any);
 
-/// A waiter looks again after this many milliseconds, at first and later.
-const SOON: i64 = 10;
-const LATER: i64 = 50;
-/// So many looks come soon.
-const IMPATIENT: u32 = 100;
+fn open(names: &[String]) -> Result<Vec<Rc<Queue>>> {
+    names
+        .iter()
+        .map(|name| catalog::open(name, Lock::Read, Right::Has(Privilege::Update)))
+        .collect()
+}
 
-fn is_ready(name: &str) -> Result<bool> {
-    let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
+/// Whether a reader would find something in one of these. All are looked at: what falls due in
+/// one while another is ready must not be forgotten.
+fn is_any_ready(queues: &[Rc<Queue>]) -> bool {
     let now = time::now();
-    if q.options.is_paused(now) {
-        return Ok(false);
-    }
-    Ok(read::any_ready(&q, now))
+    let is_ready = |q: &Rc<Queue>| !q.options.is_paused(now) && read::any_ready(q, now);
+    queues.iter().any(is_ready)
 }
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {
@@ -47,23 +48,24 @@ fn wait_for(
     queues: &[String],
     deadline: Option<Micros>,
 ) -> Result<Value> {
-    let pause = |round: u32| {
-        let step = if round < IMPATIENT { SOON } else { LATER };
-        match deadline.map(|d| (d - time::now() + 999) / 1000) {
-            Some(left) if left <= 0 => None,
-            Some(left) => Some(step.min(left)),
-            None => Some(step),
-        }
-    };
-    let check = || {
-        for name in queues {
-            if is_ready(name)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    let ready = wait::poll_between_transactions(what, call.is_atomic(), pause, check)?;
+    let mut waiting: Option<Waiting> = None;
+    let ready = wait::between_transactions(
+        what,
+        call.is_atomic(),
+        &mut waiting,
+        |waiting| {
+            let open = open(queues)?;
+            waiting
+                .get_or_insert_with(|| Waiting::enter(open.iter().map(|q| &**q), deadline))
+                .looking();
+            Ok(is_any_ready(&open))
+        },
+        |waiting| waiting.as_mut().is_some_and(Waiting::sleep),
+    );
+    if let Some(waiting) = waiting {
+        waiting.leave();
+    }
+    let ready = ready?;
     Ok(wait::ready_row(call, ready))
 }
 

@@ -5,6 +5,7 @@
 //! Nothing that runs under a lock of the board may raise an error or allocate.
 
 use super::value::Oid;
+use super::waiters::Calls;
 use pg_broker_core::board::{Key, QueueState};
 use pg_broker_core::frontier::Lane;
 use pgrx::pg_sys;
@@ -264,6 +265,15 @@ pub fn forget(is_gone: impl Fn(&Key) -> bool) {
             && state.key == key
         {
             let mut held = Held { n, state };
+            // Few wait for one queue; a call too many for one go is made under the lock.
+            loop {
+                let mut calls = Calls::none();
+                let all = held.wake_all(&mut calls);
+                calls.make();
+                if all {
+                    break;
+                }
+            }
             held.free_lanes();
             held.state.key = Key::LEFT;
         }

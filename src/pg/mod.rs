@@ -16,5 +16,6 @@ pub mod time;
 pub mod trigger;
 pub mod value;
 pub mod wait;
+pub mod waiters;
 pub mod walk;
 pub mod xact;

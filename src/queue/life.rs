@@ -9,6 +9,11 @@ pub fn begun(q: &Queue) {
     frontier::created(q);
 }
 
+/// The transaction in progress resumes this queue.
+pub fn resumed(q: &Queue) {
+    touch::opened(q);
+}
+
 /// The transaction in progress drops the queue with this storage.
 pub fn ended(storage: Oid) {
     touch::dropped(storage);

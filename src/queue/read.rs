@@ -13,6 +13,7 @@ use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
 use crate::wake::lease;
 use crate::wake::totals::{self, Total};
+pub use crate::wake::waiting::Waiting;
 
 /// Hands out up to `qty` messages of a queue that is not paused, each through `hand`, in order.
 /// Gives how many.

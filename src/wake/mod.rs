@@ -6,6 +6,7 @@ pub mod frontier;
 pub mod lease;
 pub mod totals;
 pub mod touch;
+pub mod waiting;
 
 use crate::pg::xact::Endings;
 
@@ -30,6 +31,7 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        waiting::abort();
         totals::abort();
         deliveries::abort(blame);
     }

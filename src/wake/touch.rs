@@ -6,6 +6,7 @@ use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
+use crate::pg::waiters::Calls;
 use crate::pg::xact;
 use pg_broker_core::board::{Key, RANKS, Suspect};
 use pg_broker_core::frontier::{Effect, Span, Touched};
@@ -18,6 +19,10 @@ struct Entry {
     key: Key,
     rank: usize,
     touched: Touched,
+    /// Messages made ready, and messages held: how many waiters are worth waking at the end.
+    ready: usize,
+    held: usize,
+    first_due: Option<Micros>,
 }
 
 struct Fate {
@@ -26,13 +31,19 @@ struct Fate {
     is_new: bool,
 }
 
+impl Entry {
+    fn falls_due(&mut self, due: Micros) {
+        self.first_due = Some(self.first_due.map_or(due, |d| d.min(due)));
+    }
+}
+
 thread_local! {
     static TOUCHED: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
     /// Queues that the transaction in progress makes or drops.
     static FATES: RefCell<Vec<Fate>> = const { RefCell::new(Vec::new()) };
 }
 
-fn on(q: &Queue, rank: i16, what: impl FnOnce(&mut Touched, i32)) {
+fn on(q: &Queue, rank: i16, what: impl FnOnce(&mut Entry, i32)) {
     if !board::is_there() {
         return;
     }
@@ -47,35 +58,55 @@ fn on(q: &Queue, rank: i16, what: impl FnOnce(&mut Touched, i32)) {
                     key,
                     rank,
                     touched: Touched::default(),
+                    ready: 0,
+                    held: 0,
+                    first_due: None,
                 });
                 list.len() - 1
             }
         };
-        what(&mut list[at].touched, level);
+        what(&mut list[at], level);
     });
 }
 
 /// A new message, that waits until `due` if that is given.
 pub fn sent(q: &Queue, rank: i16, id: i64, due: Option<Micros>) {
-    on(q, rank, |t, level| match due {
-        None => t.sent(level, id),
-        Some(due) => t.sent_for(level, id, due),
+    on(q, rank, |e, level| match due {
+        None => {
+            e.ready += 1;
+            e.touched.sent(level, id);
+        }
+        Some(due) => {
+            e.falls_due(due);
+            e.touched.sent_for(level, id, due);
+        }
     });
 }
 
 /// A message that may be handed out now; `was`: until when it waited before.
 pub fn ready(q: &Queue, rank: i16, id: i64, was: Option<Micros>) {
-    on(q, rank, |t, level| t.ready(level, id, was));
+    on(q, rank, |e, level| {
+        e.ready += 1;
+        e.held += 1;
+        e.touched.ready(level, id, was);
+    });
 }
 
 /// A message that is leased or delayed now.
 pub fn waits(q: &Queue, rank: i16, id: i64, was: Option<Micros>, due: Micros) {
-    on(q, rank, |t, level| t.waits(level, id, due, was));
+    on(q, rank, |e, level| {
+        e.held += 1;
+        e.falls_due(due);
+        e.touched.waits(level, id, due, was);
+    });
 }
 
 /// A message that is gone.
 pub fn gone(q: &Queue, rank: i16, id: i64, was: Option<Micros>) {
-    on(q, rank, |t, level| t.gone(level, id, was));
+    on(q, rank, |e, level| {
+        e.held += 1;
+        e.touched.gone(level, id, was);
+    });
 }
 
 fn fate(storage: Oid, is_new: bool) {
@@ -87,6 +118,11 @@ fn fate(storage: Oid, is_new: bool) {
             is_new,
         });
     });
+}
+
+/// The queue is open to readers again: wakes as many waiters as one commit may.
+pub fn opened(q: &Queue) {
+    on(q, DEFAULT_RANK as i16, |e, _| e.ready += Calls::MOST);
 }
 
 /// The queue is being made.
@@ -132,7 +168,12 @@ pub(super) fn commit() {
     let now = time::now();
     TOUCHED.with(|t| {
         for e in t.borrow_mut().iter_mut() {
+            let mut calls = Calls::none();
             board::with(e.key, false, |h| {
+                h.wake(e.ready, now, &mut calls);
+                if let Some(due) = e.first_due {
+                    h.falls_due(due, &mut calls);
+                }
                 // The first messages of a rank known to be empty: its lane starts with them.
                 let is_first = e.rank != DEFAULT_RANK && h.state.knows_empty(e.rank);
                 if is_first && let Some(lane) = h.lane(e.rank, true) {
@@ -147,6 +188,7 @@ pub(super) fn commit() {
                     }
                 });
             });
+            calls.make();
         }
         t.borrow_mut().clear();
     });
@@ -199,12 +241,16 @@ pub(super) fn savepoint_released(level: i32) {
 
 pub(super) fn savepoint_aborted(level: i32) {
     TOUCHED.with(|t| {
+        let now = time::now();
         for e in t.borrow_mut().iter_mut() {
+            let mut calls = Calls::none();
             board::with(e.key, false, |h| {
                 let rank = e.rank;
                 told(h, rank);
                 e.touched.abort_to(level, |span| report(h, rank, span));
+                h.wake(e.held, now, &mut calls);
             });
+            calls.make();
         }
     });
     FATES.with(|f| {

@@ -16,7 +16,9 @@ tests![
     refused_in_a_transaction,
     any_of_several,
     many_waiters,
-    queue_dropped_while_waiting
+    queue_dropped_while_waiting,
+    no_wake_up_is_lost,
+    none_is_lost_to_the_cancelled
 ];
 
 /// Longer than any test may take to notice.
@@ -266,4 +268,130 @@ async fn queue_dropped_while_waiting(cx: Cx) {
         Ok(said) => assert_eq!(said, "f"),
         Err(no) => assert_eq!(no.code, "42P01", "{no:?}"),
     }
+}
+
+/// A session that looks by itself only after an hour: whatever wakes it, is a commit.
+async fn patient(cx: &Cx) -> Conn {
+    let c = cx.connect().await;
+    c.run("SET pg_broker.recheck = '1 h'").await;
+    c
+}
+
+/// Waits for the next message as a worker does, and takes it. None when the wait ran out.
+async fn next(c: &Conn, queue: &str) -> Option<i64> {
+    loop {
+        let taken = c.ints(&format!("SELECT id FROM mq.pop('{queue}')")).await;
+        if let Some(id) = taken.first() {
+            return Some(*id);
+        }
+        if !c
+            .yes(&format!("CALL mq.wait('{queue}', '30 s', NULL)"))
+            .await
+        {
+            return None;
+        }
+    }
+}
+
+/// Pairs that send to and fro, thousands of times: one lost wake-up would last 30 seconds.
+async fn no_wake_up_is_lost(cx: Cx) {
+    const ROUNDS: usize = 700;
+    let c = cx.connect().await;
+    let mut players = Vec::new();
+    for pair in 0..3 {
+        let (ping, pong) = (format!("ping{pair}"), format!("pong{pair}"));
+        c.run(&format!(
+            "SELECT mq.create_queue('{ping}'), mq.create_queue('{pong}')"
+        ))
+        .await;
+        for (from, to, serves) in [(&ping, &pong, false), (&pong, &ping, true)] {
+            let (cx, from, to) = (cx.clone(), from.clone(), to.clone());
+            players.push(spawn(async move {
+                let c = patient(&cx).await;
+                for round in 0..ROUNDS {
+                    if serves {
+                        c.send(&to, round).await;
+                    }
+                    assert!(
+                        next(&c, &from).await.is_some(),
+                        "round {round}: nobody woke who waits for {from}"
+                    );
+                    if !serves {
+                        c.send(&to, round).await;
+                    }
+                }
+            }));
+        }
+    }
+    for player in players {
+        player.await.unwrap();
+    }
+}
+
+/// Many waiters of one queue, some of which are cancelled or terminated at any moment, also just
+/// after they were woken: the others get every message, in time.
+async fn none_is_lost_to_the_cancelled(cx: Cx) {
+    const MESSAGES: usize = 400;
+    let c = queue(&cx).await;
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let cx = cx.clone();
+        workers.push(spawn(async move {
+            let (c, mut got) = (patient(&cx).await, 0);
+            loop {
+                let hands = c.try_hands("pop", "'q'").await.unwrap();
+                if hands.iter().any(|hand| hand.body == "\"end\"") {
+                    return got;
+                }
+                got += hands.len();
+                if hands.is_empty() {
+                    let woken = c.yes("CALL mq.wait('q', '30 s', NULL)").await;
+                    assert!(woken, "a worker was not woken");
+                }
+            }
+        }));
+    }
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut victims = Vec::new();
+    for _ in 0..3 {
+        let (cx, stop) = (cx.clone(), stop.clone());
+        victims.push(spawn(async move {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let c = patient(&cx).await;
+                // Waits, and never takes anything.
+                while c.cells("CALL mq.wait('q', '1 s', NULL)").await.is_ok() {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        }));
+    }
+    let hunter = cx.connect().await;
+    for n in 0..MESSAGES {
+        c.send("q", n).await;
+        let end = if n % 2 == 0 {
+            "pg_cancel_backend"
+        } else {
+            "pg_terminate_backend"
+        };
+        hunter
+            .run(&format!(
+                "SELECT {end}(pid) FROM pg_stat_activity WHERE query LIKE 'CALL mq.wait(''q'', ''1 s''%' \
+                 AND state = 'active' AND datname = current_database() ORDER BY random() LIMIT 1"
+            ))
+            .await;
+    }
+    for _ in 0..3 {
+        c.send("q", "\"end\"").await;
+    }
+    let mut got = 0;
+    for worker in workers {
+        got += worker.await.unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for victim in victims {
+        victim.await.unwrap();
+    }
+    assert_eq!(got, MESSAGES);
 }

@@ -76,6 +76,20 @@ pub struct QueueState {
     pub ranks: RankLane,
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
+    pub waiters: Waiters,
+}
+
+/// Who waits for a message of the queue, as a list of places in a table of waiters (plus one; 0
+/// for none). The first is the keeper: it looks after due times for all of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiters {
+    pub first: u32,
+    pub last: u32,
+    /// When the keeper looks next by itself.
+    pub keeper_until: i64,
+    /// When it is to be seen whether whoever was woken has taken the message; 0 when nobody was.
+    pub check_at: i64,
 }
 
 impl QueueState {
@@ -87,6 +101,7 @@ impl QueueState {
         self.lanes = [0; RANKS];
         self.ranks.reset();
         self.suspected = 0;
+        self.waiters = Waiters::default();
     }
 
     pub fn is_listed(&self) -> bool {

@@ -1,0 +1,131 @@
+//! Waiting for a message: the session enters the queue's list, looks, and sleeps until a commit
+//! wakes it, or until it is to look by itself.
+
+use super::frontier;
+use crate::catalog::Queue;
+use crate::pg::board::Held;
+use crate::pg::time::{self, Micros};
+use crate::pg::wait;
+use crate::pg::waiters::Waiter;
+use crate::settings::RECHECK;
+use pg_broker_core::board::RANKS;
+use std::cell::RefCell;
+
+struct Place {
+    waiter: Waiter,
+    was_keeper: bool,
+}
+
+thread_local! {
+    /// Where this session waits. Left by an error too, when its transaction aborts.
+    static PLACES: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Without a list to be in, a waiter looks again after so many milliseconds, at first and later.
+const SOON: i64 = 10;
+const LATER: i64 = 50;
+/// So many looks come soon.
+const IMPATIENT: u32 = 100;
+
+/// A session that waits.
+pub struct Waiting {
+    /// In the lists of all its queues.
+    is_listed: bool,
+    deadline: Option<Micros>,
+    looked_at: Micros,
+    looks: u32,
+}
+
+impl Waiting {
+    /// Enters the lists of these queues, before the first look.
+    pub fn enter<'a>(queues: impl Iterator<Item = &'a Queue>, deadline: Option<Micros>) -> Self {
+        let mut is_listed = true;
+        for q in queues {
+            match Waiter::enter(frontier::key(q)) {
+                Some(waiter) => PLACES.with(|p| {
+                    p.borrow_mut().push(Place {
+                        waiter,
+                        was_keeper: true,
+                    });
+                }),
+                None => is_listed = false,
+            }
+        }
+        Waiting {
+            is_listed,
+            deadline,
+            looked_at: 0,
+            looks: 0,
+        }
+    }
+
+    /// Before each look: what is reported from now on wakes.
+    pub fn looking(&mut self) {
+        self.looked_at = time::now();
+        self.looks = self.looks.saturating_add(1);
+        PLACES.with(|p| p.borrow().iter().for_each(|p| p.waiter.again()));
+    }
+
+    /// Sleeps until it is time to look; false when the time is over.
+    pub fn sleep(&mut self) -> bool {
+        loop {
+            let now = time::now();
+            let mut until = self.deadline;
+            let mut earlier = |at: Micros| until = Some(until.map_or(at, |u| u.min(at)));
+            if self.is_listed {
+                let latest = self.looked_at + i64::from(RECHECK.get()) * 1000;
+                let roles: Vec<_> = PLACES.with(|p| {
+                    p.borrow_mut()
+                        .iter_mut()
+                        .map(|p| {
+                            p.waiter
+                                .role(&mut p.was_keeper, next_due, self.looked_at, latest, now)
+                        })
+                        .collect()
+                });
+                if roles.iter().any(|r| r.must_look) {
+                    return self.deadline.is_none_or(|d| d > now);
+                }
+                roles.iter().filter_map(|r| r.until).for_each(&mut earlier);
+            } else {
+                let step = if self.looks < IMPATIENT { SOON } else { LATER };
+                let at = self.looked_at + step * 1000;
+                if at <= now {
+                    return self.deadline.is_none_or(|d| d > now);
+                }
+                earlier(at);
+            }
+            if self.deadline.is_some_and(|d| d <= now) {
+                return false;
+            }
+            wait::sleep(until.map(|u| (u - now + 999) / 1000));
+        }
+    }
+
+    /// Leaves the lists: what it was woken for it has seen.
+    pub fn leave(self) {
+        leave(false);
+    }
+}
+
+fn leave(passes_on: bool) {
+    let places = PLACES.with(|p| std::mem::take(&mut *p.borrow_mut()));
+    let now = time::now();
+    for place in places {
+        place.waiter.leave(passes_on, now);
+    }
+}
+
+/// The transaction aborts, perhaps because the waiter was cancelled.
+pub(super) fn abort() {
+    if PLACES.with(|p| !p.borrow().is_empty()) {
+        leave(true);
+    }
+}
+
+/// When the next of a queue's messages falls due.
+fn next_due(h: &mut Held) -> Option<Micros> {
+    (0..RANKS)
+        .filter_map(|rank| h.lane(rank, false).and_then(|lane| lane.next_due()))
+        .min()
+}
