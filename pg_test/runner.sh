@@ -3,7 +3,8 @@
 # Sourced with KIND (regress or isolation) and the names of tests wanted, if any. A test is one
 # input file; its output must equal expected/NAME_PG.out, where there is one for this version,
 # else expected/NAME.out, or for races with several right outcomes any expected/NAME_1.out,
-# NAME_2.out … UPDATE=1 writes what came out as what is expected.
+# NAME_2.out … UPDATE=1 writes what came out as what is expected. UNHINTED=1 has readers do
+# without what shared memory says: everything must come out the same.
 #
 # Both versions' servers are tested with the programs of PostgreSQL 18, so that only the
 # server's own differences show.
@@ -14,6 +15,8 @@ pg=$(pg_version)
 here=$ROOT/pg_test/$KIND
 results=$RUN/results/$KIND-$pg
 server_name=$KIND-$pg
+hints=on
+[ "${UNHINTED-}" != 1 ] || hints=off
 bin=$("$ROOT/scripts/pgbin" 18)
 export LC_ALL=C.UTF-8 PGCLIENTENCODING=UTF8 PGAPPNAME=$KIND
 unset PGDATABASE PGOPTIONS PGSERVICE PGUSER PGHOST PGPORT
@@ -27,7 +30,7 @@ start_server() {
     "$ROOT/scripts/server" "$server_name" "$pg" remove
     trap '"$ROOT/scripts/server" "$server_name" "$pg" remove' EXIT
     "$ROOT/scripts/server" "$server_name" "$pg" start fsync=off synchronous_commit=off \
-        full_page_writes=off max_wal_size=4GB 8>&-
+        full_page_writes=off max_wal_size=4GB pg_broker.hints="$hints" 8>&-
     port=$("$ROOT/scripts/server" "$server_name" "$pg" port)
     sql postgres -c 'CREATE DATABASE pristine'
     sql pristine -c 'CREATE EXTENSION pg_broker'

@@ -1,8 +1,9 @@
 //! Which queues there are, with their options: read once a session, kept until the queue's view
 //! is altered.
 //!
-//! Invariant: an entry is used only while its view is locked, and the lock is taken before the
-//! entry is looked at; whoever changes an entry invalidates the view in the same transaction.
+//! Invariant: an entry is used only while its view and its storage are locked, and the locks are
+//! taken before the entry is looked at; whoever changes an entry invalidates the view in the same
+//! transaction, and PostgreSQL the storage when it gets other indexes (`REINDEX CONCURRENTLY`).
 
 mod options;
 mod write;
@@ -74,10 +75,11 @@ fn forget_changed() {
     KNOWN.with(|k| {
         if let Ok(mut known) = k.try_borrow_mut() {
             match list {
+                Ok(list) if list.is_empty() && !all => {}
                 Ok(list) if !all => {
-                    for oid in list {
-                        known.remove(&oid);
-                    }
+                    known.retain(|view, q| {
+                        !list.contains(view) && !list.contains(&u32::from(q.storage))
+                    });
                 }
                 _ => known.clear(),
             }
@@ -87,9 +89,15 @@ fn forget_changed() {
 
 /// The queue behind a view that the caller has locked, or none when the relation is no queue.
 pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
-    forget_changed();
-    if let Some(q) = KNOWN.with(|k| k.borrow().get(&u32::from(view)).cloned()) {
-        return Ok(Some(q));
+    let known = || {
+        forget_changed();
+        KNOWN.with(|k| k.borrow().get(&u32::from(view)).cloned())
+    };
+    if let Some(q) = known() {
+        rel::hold(q.storage, Lock::Read);
+        if let Some(q) = known() {
+            return Ok(Some(q));
+        }
     }
     let Some(queue) = load(view)? else {
         return Ok(None);
@@ -128,6 +136,7 @@ fn load(view: Oid) -> Result<Option<Queue>> {
     };
     let broken = || Error::BrokenQueue(name.clone());
     let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
+    rel::hold(storage, Lock::Read);
     let index = rel::internal(&format!("q_{n}_pkey")).ok_or_else(broken)?;
     let ranks_index = rel::internal(&format!("q_{n}_ranks")).ok_or_else(broken)?;
     let sequence = rel::internal(&format!("q_{n}_id")).ok_or_else(broken)?;

@@ -107,11 +107,14 @@ pub fn lock_public(name: &str, lock: Lock) -> Option<Oid> {
 
 /// Locks a relation; false when it is gone.
 pub fn lock(oid: Oid, lock: Lock) -> bool {
-    // SAFETY: locks by OID and looks the relation up.
-    unsafe {
-        pg_sys::LockRelationOid(oid, lock.mode());
-        exists(oid)
-    }
+    hold(oid, lock);
+    exists(oid)
+}
+
+/// Locks what may not be there any more. What was changed of it before is known afterwards.
+pub fn hold(oid: Oid, lock: Lock) {
+    // SAFETY: locks by OID.
+    unsafe { pg_sys::LockRelationOid(oid, lock.mode()) }
 }
 
 pub fn exists(oid: Oid) -> bool {

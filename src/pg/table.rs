@@ -135,7 +135,12 @@ impl Table {
         }
     }
 
-    fn index(&mut self, slot: *mut pg_sys::TupleTableSlot, update: bool) {
+    /// `summaries_only`: the row stayed on its page with the entries it has (HOT), and only indexes
+    /// that describe whole pages have to hear of it. An entry more in any other would outlive
+    /// the row version it leads to.
+    fn index(&mut self, slot: *mut pg_sys::TupleTableSlot, update: bool, summaries_only: bool) {
+        #[cfg(feature = "pg15")]
+        let _ = summaries_only;
         let (state, info) = self.indexes();
         // SAFETY: the slot holds the row just written, with its place.
         unsafe {
@@ -159,7 +164,7 @@ impl Table {
                     false,
                     std::ptr::null_mut(),
                     std::ptr::null_mut(),
-                    false,
+                    summaries_only,
                 );
             }
         }
@@ -179,7 +184,7 @@ impl Table {
             }
         }
         self.wrote = true;
-        self.index(slot, false);
+        self.index(slot, false, false);
     }
 
     /// Writes new rows, as few changes of pages and as little log as the access method can do.
@@ -212,7 +217,7 @@ impl Table {
                 }
                 self.wrote = true;
                 for slot in slots.iter().take(part.len()) {
-                    self.index(*slot, false);
+                    self.index(*slot, false, false);
                 }
             }
             for slot in slots {
@@ -268,10 +273,15 @@ impl Table {
         };
         if result == pg_sys::TM_Result::TM_Ok {
             self.wrote = true;
+            #[cfg(feature = "pg15")]
+            let summaries_only = false;
             #[cfg(not(feature = "pg15"))]
-            let again = again != pg_sys::TU_UpdateIndexes::TU_None;
+            let (again, summaries_only) = (
+                again != pg_sys::TU_UpdateIndexes::TU_None,
+                again == pg_sys::TU_UpdateIndexes::TU_Summarizing,
+            );
             if again {
-                self.index(self.out, true);
+                self.index(self.out, true, summaries_only);
             }
         }
         result

@@ -212,11 +212,11 @@ pub(super) fn prepare() {
         for e in t.borrow_mut().iter() {
             // Also where nothing is known of the queue yet: somebody may look at it from now on.
             board::with(e.key, true, |h| {
-                for ids in e.touched.held() {
+                for ids in e.touched.held().spans() {
                     h.state.suspect(Suspect {
                         xid,
                         rank: e.rank as u32,
-                        ids,
+                        ids: *ids,
                     });
                 }
             });

@@ -28,6 +28,7 @@ mod message;
 mod model;
 mod moves;
 mod names;
+mod native;
 mod pauses;
 mod plans;
 mod planted;
@@ -43,6 +44,7 @@ mod server;
 mod settle;
 mod standby;
 mod storage;
+mod tables;
 mod upgrade;
 mod values;
 mod verbs;
@@ -85,6 +87,8 @@ fn all() -> Vec<harness::Test> {
         roles::tests(),
         planted::tests(),
         names::tests(),
+        native::tests(),
+        tables::tests(),
         follow::tests(),
         lifecycle::tests(),
         pooler::tests(),

@@ -9,7 +9,8 @@
 
 use super::{Batch, Span, SpanSet};
 
-type Ids = SpanSet<8, 64>;
+/// Ids of a transaction, as a few spans.
+pub type Ids = SpanSet<8, 64>;
 
 /// Rows with due times, as batches: those of one moment together. Also what a reader collects
 /// about the rows that it passes because they are not due.
@@ -222,11 +223,16 @@ impl Touched {
         })
     }
 
-    /// All that the transaction held, for the list of prepared ones.
-    pub fn held(&self) -> impl Iterator<Item = Span> + '_ {
-        self.levels
-            .iter()
-            .flat_map(|l| l.held.spans().iter().chain(l.ready.spans()).copied())
+    /// All that the transaction held or has written, for the list of prepared ones: also new rows
+    /// that wait, which nobody else would enter when they are committed.
+    pub fn held(&self) -> Ids {
+        let mut all = Ids::new();
+        for level in &self.levels {
+            let kept = level.held.spans().iter().chain(level.ready.spans());
+            let waiting = level.waiting.iter().map(|b| &b.ids);
+            kept.chain(waiting).for_each(|span| all.add(*span));
+        }
+        all
     }
 
     /// Everything is committed: tells what it asks for, and forgets it. Rows enter before rows
