@@ -2,9 +2,9 @@
 //! database and the storage relation, created when first counted. Only there when the library was
 //! preloaded; when the table is full, further queues go uncounted.
 
-use super::board;
 use super::time::{self, Micros};
 use super::value::Oid;
+use super::{bell, blames, board, roster};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -37,6 +37,9 @@ unsafe extern "C-unwind" fn on_request() {
         }
         pg_sys::RequestAddinShmemSpace(size());
         board::request(queues());
+        roster::request();
+        bell::request();
+        blames::request();
     }
 }
 
@@ -56,6 +59,9 @@ unsafe extern "C-unwind" fn on_startup() {
         TABLE.store(table.cast(), Ordering::Release);
     }
     board::startup(queues());
+    roster::startup();
+    bell::startup();
+    blames::startup();
 }
 
 static QUEUES: AtomicUsize = AtomicUsize::new(0);

@@ -15,6 +15,7 @@ pub mod insert;
 pub mod keys;
 pub mod length;
 pub mod lookup;
+pub mod over;
 mod plans;
 pub mod row;
 pub mod settle;

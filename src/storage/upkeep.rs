@@ -126,7 +126,7 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
 }
 
 /// Locks expired rows that nobody holds.
-fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
+pub fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
     let ids: Vec<i64> = ask(
         q,
         Kind::Expired,
