@@ -29,7 +29,8 @@ start_server() {
     flock 8
     "$ROOT/scripts/server" "$server_name" "$pg" remove
     trap '"$ROOT/scripts/server" "$server_name" "$pg" remove' EXIT
-    "$ROOT/scripts/server" "$server_name" "$pg" start fsync=off synchronous_commit=off \
+    # What comes out must not depend on when a worker comes by.
+    "$ROOT/scripts/server" "$server_name" "$pg" start pg_broker.worker=off fsync=off synchronous_commit=off \
         full_page_writes=off max_wal_size=4GB pg_broker.hints="$hints" 8>&-
     port=$("$ROOT/scripts/server" "$server_name" "$pg" port)
     sql postgres -c 'CREATE DATABASE pristine'

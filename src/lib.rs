@@ -8,6 +8,7 @@ mod queue;
 mod settings;
 mod storage;
 mod wake;
+mod worker;
 
 pgrx::pg_module_magic!();
 
@@ -21,6 +22,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::register(preloading);
     if preloading {
         pg::shmem::request(usize::try_from(settings::MAX_QUEUES.get()).unwrap_or(0));
+        worker::register();
     }
 }
 

@@ -18,6 +18,18 @@ pub static LEASE_COMMIT: GucSetting<LeaseCommit> =
 /// How long the first of a queue's waiters sleeps before it looks by itself, in milliseconds. Every
 /// commit wakes; this is for rows that no session reports, written by plain SQL or replication.
 pub static RECHECK: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// Whether background workers do the upkeep. On: what `mq.maintain()` does is done by itself. Off
+/// is for servers where something else calls it, and for tests.
+pub static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// How often, in milliseconds, a worker looks for what is due: a second is soon enough for a dead
+/// letter, and costs an idle server nothing to speak of. Removing what is old comes every tenth
+/// time.
+pub static MAINTENANCE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
+/// How many databases have a worker at the same time; more take turns. They come out of
+/// max_worker_processes, 8 by default, of which parallel queries want some.
+pub static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
@@ -58,6 +70,34 @@ pub fn register(preloading: bool) {
         3_600_000,
         GucContext::Userset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_broker.worker",
+        c"Let background workers do the upkeep of queues.",
+        c"Off, mq.maintain() has to be called now and then.",
+        &WORKER,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.maintenance_interval",
+        c"How often a background worker looks for what is due.",
+        c"Removing what is old comes every tenth time.",
+        &MAINTENANCE_INTERVAL,
+        10,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.workers",
+        c"How many databases have a background worker at the same time.",
+        c"More databases take turns.",
+        &WORKERS,
+        1,
+        256,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
     if preloading {
         GucRegistry::define_int_guc(

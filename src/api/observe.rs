@@ -6,11 +6,13 @@ use crate::pg::array;
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::role;
+use crate::pg::roster::{self, Entry};
 use crate::pg::shmem;
 use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
 use crate::queue::send;
+use crate::settings;
 use crate::sql_function;
 use crate::storage::count;
 
@@ -21,6 +23,8 @@ sql_function!(mq_measure, pg_finfo_mq_measure, measure);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Upkeep that is older than this deserves a warning.
 const STALE: Micros = 3_600_000_000;
+/// So long after there was no slot for a worker, none is taken to be there still.
+const RECENT: Micros = 60_000_000;
 
 fn version(_call: &Call) -> Result<Value> {
     Ok(Value::text(VERSION))
@@ -112,12 +116,57 @@ fn installed_version() -> Result<Option<String>> {
     })
 }
 
+/// What keeps upkeep from being done.
+fn upkeep_warnings(
+    entry: Option<&Entry>,
+    worker: Option<i32>,
+    last: Option<Micros>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // A standby's queues are looked after on the primary.
+    if rel::in_recovery() {
+        return warnings;
+    }
+    if let Some(error) = entry.and_then(Entry::error) {
+        warnings.push(format!("the worker of this database fails: {error}"));
+    }
+    let now = time::now();
+    let is_stale = last.is_none_or(|t| now - t > STALE);
+    let is_expected = settings::WORKER.get() && shmem::attached();
+    if !is_expected || (worker.is_none() && roster::launcher_pid().is_none()) {
+        if is_stale {
+            warnings.push(
+                "mq.maintain() has not run for an hour, and no worker does it: schedule it, for \
+                 instance every minute"
+                    .to_owned(),
+            );
+        }
+        return warnings;
+    }
+    let (no_slot, full) = roster::shortages();
+    if worker.is_none() && now - no_slot < RECENT {
+        warnings.push(
+            "no worker could be started for this database: raise max_worker_processes".to_owned(),
+        );
+    }
+    if entry.is_none() && now - full < RECENT {
+        warnings.push(
+            "there are more databases than the launcher looks after: call mq.maintain() in this \
+             one, for instance every minute"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
 fn status(call: &Call) -> Result<Value> {
     let caller = role::caller();
     let mut warnings = Vec::new();
     if !shmem::attached() {
         warnings.push(
-            "pg_broker is not in shared_preload_libraries: mq.metrics has no totals".to_owned(),
+            "pg_broker is not in shared_preload_libraries: no worker runs, reading starts at the \
+             beginning of a queue, and mq.metrics has no totals"
+                .to_owned(),
         );
     }
     if let Some(installed) = installed_version()?
@@ -128,14 +177,10 @@ fn status(call: &Call) -> Result<Value> {
              pg_broker UPDATE"
         ));
     }
-    let last = last_run()?;
-    if last.is_none_or(|t| time::now() - t > STALE) {
-        warnings.push(
-            "mq.maintain() has not run for an hour, and no worker does it: schedule it, for \
-             instance every minute"
-                .to_owned(),
-        );
-    }
+    let entry = roster::entry(roster::own_database());
+    let last = last_run()?.max(entry.and_then(Entry::seen));
+    let worker = entry.and_then(Entry::worker_pid);
+    warnings.extend(upkeep_warnings(entry, worker, last));
     for view in catalog::views(None)? {
         if sees(view, caller)
             && let Some(q) = catalog::open_oid(view, Lock::Read)?
@@ -143,11 +188,12 @@ fn status(call: &Call) -> Result<Value> {
             warnings.extend(dead_letter_warning(&q)?);
         }
     }
+    let launcher = || roster::launcher_pid().filter(|_| settings::WORKER.get());
     let list: Vec<Value> = warnings.iter().map(|w| Value::text(w)).collect();
     Ok(call.row(&[
         Value::text(VERSION),
         Value::bool(shmem::attached()),
-        Value::NULL,
+        Value::opt(worker.or_else(launcher), Value::int4),
         Value::opt(last, Value::timestamptz),
         array::build(&list, Ty::Text),
     ]))

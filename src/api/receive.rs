@@ -73,9 +73,9 @@ fn read_messages(call: &Call) -> Result<Value> {
         }
         // In the list from the first time on, and looking once more: a commit may have come
         // between the look and that.
-        waiting
-            .get_or_insert_with(|| Waiting::enter(std::iter::once(&*q), deadline))
-            .looking();
+        let waiting = waiting.get_or_insert_with(|| Waiting::until(deadline));
+        waiting.join(&q);
+        waiting.looking();
         q = catalog::open(&name, Lock::Write, right)?;
     }
     if let Some(waiting) = waiting {

@@ -1,7 +1,7 @@
 //! CALL mq.wait, CALL mq.wait_any: until a message may be ready, holding nothing meanwhile.
 
 use super::args;
-use crate::catalog::{self, Queue, Right};
+use crate::catalog::{self, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
@@ -11,24 +11,16 @@ use crate::pg::wait;
 use crate::queue::read::{self, Waiting};
 use crate::queue::send::not_negative;
 use crate::sql_function;
-use std::rc::Rc;
 
 sql_function!(mq_wait, pg_finfo_mq_wait, wait_one);
 sql_function!(mq_wait_any, pg_finfo_mq_wait_any, wait_any);
 
-fn open(names: &[String]) -> Result<Vec<Rc<Queue>>> {
-    names
-        .iter()
-        .map(|name| catalog::open(name, Lock::Read, Right::Has(Privilege::Update)))
-        .collect()
-}
-
-/// Whether a reader would find something in one of these. All are looked at: what falls due in
-/// one while another is ready must not be forgotten.
-fn is_any_ready(queues: &[Rc<Queue>]) -> bool {
+/// Whether a reader would find something in this queue. The session is in its list before it looks.
+fn is_ready(name: &str, waiting: &mut Waiting) -> Result<bool> {
+    let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
+    waiting.join(&q);
     let now = time::now();
-    let is_ready = |q: &Rc<Queue>| !q.options.is_paused(now) && read::any_ready(q, now);
-    queues.iter().any(is_ready)
+    Ok(!q.options.is_paused(now) && read::any_ready(&q, now))
 }
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {
@@ -48,23 +40,23 @@ fn wait_for(
     queues: &[String],
     deadline: Option<Micros>,
 ) -> Result<Value> {
-    let mut waiting: Option<Waiting> = None;
+    let mut waiting = Waiting::until(deadline);
     let ready = wait::between_transactions(
         what,
         call.is_atomic(),
         &mut waiting,
         |waiting| {
-            let open = open(queues)?;
-            waiting
-                .get_or_insert_with(|| Waiting::enter(open.iter().map(|q| &**q), deadline))
-                .looking();
-            Ok(is_any_ready(&open))
+            waiting.looking();
+            for name in queues {
+                if is_ready(name, waiting)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         },
-        |waiting| waiting.as_mut().is_some_and(Waiting::sleep),
+        Waiting::sleep,
     );
-    if let Some(waiting) = waiting {
-        waiting.leave();
-    }
+    waiting.leave();
     let ready = ready?;
     Ok(wait::ready_row(call, ready))
 }

@@ -3,6 +3,7 @@
 use super::Options;
 use crate::error::Result;
 use crate::pg::array;
+use crate::pg::aside;
 use crate::pg::rel;
 use crate::pg::spi;
 use crate::pg::time::{self, Micros};
@@ -77,6 +78,7 @@ pub fn insert(n: i32, view: Oid, archive: Oid, o: &Options) -> Result<()> {
             &types,
             &values,
         )?;
+        aside::announce_at_commit();
         Ok(())
     })
 }
@@ -93,6 +95,7 @@ pub fn update(view: Oid, o: &Options) -> Result<()> {
             &types,
             &values,
         )?;
+        aside::announce_at_commit();
         Ok(())
     })?;
     rel::invalidate(view);

@@ -2,6 +2,9 @@
 //! to the rest, and every difference between server versions ends here.
 
 pub mod array;
+pub mod aside;
+pub mod bell;
+pub mod blames;
 pub mod board;
 pub mod entry;
 pub mod event;
@@ -9,6 +12,7 @@ pub mod prepared;
 pub mod rel;
 pub mod report;
 pub mod role;
+pub mod roster;
 pub mod shmem;
 pub mod spi;
 pub mod table;
@@ -18,4 +22,5 @@ pub mod value;
 pub mod wait;
 pub mod waiters;
 pub mod walk;
+pub mod worker;
 pub mod xact;

@@ -3,6 +3,7 @@
 use crate::error::{Error, State};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
+use std::cell::RefCell;
 
 fn code(state: State) -> PgSqlErrorCode {
     match state {
@@ -43,8 +44,48 @@ pub fn raise(e: Error) -> ! {
     unreachable!("an ERROR does not return")
 }
 
+thread_local! {
+    static COLLECTED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// As long as it lives, warnings are kept instead of told.
+pub struct Collector(());
+
+impl Collector {
+    pub fn begin() -> Self {
+        COLLECTED.with(|c| *c.borrow_mut() = Some(Vec::new()));
+        Collector(())
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        COLLECTED.with(|c| {
+            c.borrow_mut()
+                .as_mut()
+                .map(std::mem::take)
+                .unwrap_or_default()
+        })
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        COLLECTED.with(|c| *c.borrow_mut() = None);
+    }
+}
+
+fn is_collected(message: &str) -> bool {
+    COLLECTED.with(|c| {
+        let mut collected = c.borrow_mut();
+        let list = collected.as_mut();
+        list.map(|l| l.push(message.to_owned())).is_some()
+    })
+}
+
 /// Tells the client and the log what went wrong without ending the call.
 pub fn warn(message: &str, hint: &str) {
+    if is_collected(message) {
+        return;
+    }
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_WARNING,
         message.to_owned(),

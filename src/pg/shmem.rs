@@ -4,7 +4,7 @@
 
 use super::time::{self, Micros};
 use super::value::Oid;
-use super::{board, waiters};
+use super::{bell, blames, board, roster, waiters};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -38,6 +38,9 @@ unsafe extern "C-unwind" fn on_request() {
         pg_sys::RequestAddinShmemSpace(size());
         board::request(queues());
         waiters::request();
+        roster::request();
+        bell::request();
+        blames::request();
     }
 }
 
@@ -58,6 +61,9 @@ unsafe extern "C-unwind" fn on_startup() {
     }
     board::startup(queues());
     waiters::startup();
+    roster::startup();
+    bell::startup();
+    blames::startup();
 }
 
 static QUEUES: AtomicUsize = AtomicUsize::new(0);

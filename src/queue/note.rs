@@ -2,10 +2,15 @@
 
 use crate::catalog::Queue;
 use crate::storage::row::{After, Change, Facts};
-use crate::wake::touch;
+use crate::wake::{notify, touch};
 
 pub fn note(q: &Queue, changes: impl IntoIterator<Item = Change>) {
     for c in changes {
+        match c.after {
+            After::Ready if !c.is_new => notify::ready(q),
+            After::Waits(due) => notify::waits(q, due),
+            After::Ready | After::Gone => {}
+        }
         match c.after {
             After::Ready if c.is_new => touch::sent(q, c.rank, c.id, None),
             After::Waits(due) if c.is_new => touch::sent(q, c.rank, c.id, Some(due)),
@@ -21,6 +26,6 @@ pub fn note_locked(q: &Queue, rows: &[Facts]) {
     note(
         q,
         rows.iter()
-            .map(|f| Change::of(f, f.due().map_or(After::Ready, After::Waits))),
+            .map(|f| Change::of(f, f.due.map_or(After::Ready, After::Waits))),
     );
 }

@@ -2,7 +2,6 @@
 
 use crate::catalog::{Overflow, Queue};
 use crate::error::{Error, Result};
-use crate::pg::rel;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
@@ -11,6 +10,7 @@ use crate::queue::note::note;
 use crate::storage::insert::{self, Message};
 use crate::storage::row::{After, Change, rank_of};
 use crate::storage::{keys, length};
+use crate::wake::notify;
 use crate::wake::totals::{self, Total};
 use pg_broker_core::names::DEFAULT_PRIORITY;
 
@@ -287,8 +287,6 @@ fn enter(q: &Queue, n: i64, now: Micros, insert: impl FnOnce()) -> Result<()> {
         }
     }
     insert();
-    if q.options.notify {
-        rel::notify(&format!("mq.{}", q.name));
-    }
+    notify::sent(q);
     Ok(())
 }

@@ -6,15 +6,19 @@ use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::queue::bury;
-use crate::storage::{archive, keys, upkeep};
+use crate::storage::row::Place;
+use crate::storage::{archive, keys, over, upkeep};
+use crate::wake::frontier::Looks;
 
 /// One call does at most so much of each duty.
-const PIECE: i64 = 10_000;
+pub const PIECE: i64 = 10_000;
+/// A walk in search of what is over passes at most so many rows.
+const WALK: usize = 10_000;
 
 /// All duties for one queue. Gives how many rows were moved or removed.
 pub fn maintain(q: &Queue) -> Result<u64> {
     let now = time::now();
-    Ok(bury_overdue(q, now)? + trim_archive(q, now)? + keys::expire(q, PIECE, now)?)
+    Ok(bury_overdue(q, now)? + trim_archive(q)? + expire_keys(q)?)
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
@@ -22,7 +26,46 @@ fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
     Ok(bury::over(q, &found, now)? as u64)
 }
 
-fn trim_archive(q: &Queue, now: Micros) -> Result<u64> {
+/// Buries what is over where a reader would look now: what has just come due is there.
+pub fn bury_due(q: &Queue) -> Result<u64> {
+    let now = time::now();
+    let mut looks = Looks::begin(q, now);
+    let mut found: Vec<Place> = Vec::new();
+    while let Some((rank, from, to)) = looks.next() {
+        over::in_span(q, Some(rank), (from, to), WALK, now, &mut found);
+    }
+    bury(q, found, now)
+}
+
+/// Buries what is over among the rows from `from` on. Gives where to go on, until it was through.
+pub fn sweep(q: &Queue, from: i64) -> Result<(u64, Option<i64>)> {
+    let now = time::now();
+    let mut found = Vec::new();
+    let at = over::in_span(q, None, (from, i64::MAX), WALK, now, &mut found);
+    Ok((bury(q, found, now)?, (at < i64::MAX).then_some(at)))
+}
+
+/// Buries what has expired.
+pub fn bury_expired(q: &Queue) -> Result<u64> {
+    let now = time::now();
+    let found = upkeep::expired(q, PIECE, now)?;
+    bury(q, found, now)
+}
+
+fn bury(q: &Queue, mut found: Vec<Place>, now: Micros) -> Result<u64> {
+    found.sort_unstable_by_key(|p| p.id);
+    found.dedup_by_key(|p| p.id);
+    Ok(bury::over(q, &found, now)? as u64)
+}
+
+/// Removes deduplication keys whose window is over.
+pub fn expire_keys(q: &Queue) -> Result<u64> {
+    keys::expire(q, PIECE, time::now())
+}
+
+/// Removes from the archive what is older than the queue keeps.
+pub fn trim_archive(q: &Queue) -> Result<u64> {
+    let now = time::now();
     match &q.options.archive_retention {
         Some(keep) => {
             let back = Interval {

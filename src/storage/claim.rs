@@ -145,7 +145,7 @@ impl<'a> Claim<'a> {
         }
         let (done, after) = match self.take {
             Take::Until(due) => {
-                new[row::VISIBLE_AT] = Value::timestamptz(due);
+                new[row::DUE] = Value::timestamptz(due);
                 new[row::READ_AT] = Value::timestamptz(self.now);
                 new[row::RECEIPT] = Value::int8(rel::random_receipt());
                 (
@@ -178,14 +178,14 @@ impl<'a> Claim<'a> {
 }
 
 /// The index that has the messages of a rank in their order.
-fn walk_of(q: &Queue, table: &Table, rank: i16) -> Walk {
+pub(super) fn walk_of(q: &Queue, table: &Table, rank: i16) -> Walk {
     match rank {
         row::DEFAULT_RANK => Walk::by_id(table, q.index),
         _ => Walk::by_rank(table, q.ranks_index),
     }
 }
 
-fn seek(walk: &mut Walk, rank: i16, from: i64) {
+pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64) {
     match rank {
         row::DEFAULT_RANK => walk.seek_from(from),
         _ => walk.seek_in_rank(rank, from),

@@ -1,6 +1,6 @@
 //! New rows: one, or many at once.
 
-use super::row::{self, rank_of, visible_at};
+use super::row::{self, rank_of};
 use crate::catalog::Queue;
 use crate::pg::rel;
 use crate::pg::table::Table;
@@ -36,7 +36,7 @@ fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {
     let text = |v: &Option<String>| Value::opt(v.as_deref(), Value::text);
     new[row::ID] = Value::int8(m.id);
     new[row::ENQUEUED_AT] = Value::timestamptz(now);
-    new[row::VISIBLE_AT] = visible_at(m.due, now);
+    new[row::DUE] = Value::opt(m.due, Value::timestamptz);
     new[row::EXPIRES_AT] = Value::opt(m.expires_at, Value::timestamptz);
     new[row::ATTEMPTS] = Value::int4(0);
     new[row::FAILURES] = Value::int4(0);

@@ -82,7 +82,7 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
     if !table.update(facts.place.tid, &new) {
         return Repaired::Gone;
     }
-    let after = facts.due().map_or(After::Ready, After::Waits);
+    let after = facts.due.map_or(After::Ready, After::Waits);
     let there = Change {
         rank,
         is_new: rank != facts.place.rank,

@@ -15,6 +15,7 @@ pub mod insert;
 pub mod keys;
 pub mod length;
 pub mod lookup;
+pub mod over;
 mod plans;
 pub mod row;
 pub mod settle;
@@ -36,20 +37,19 @@ pub const LEASE_ENDED: &str = "lease ended";
 
 /// 1 for a row whose lease ended unsettled, otherwise 0: `Facts::lease_ended`, in SQL.
 fn ended_lease(m: &str, now: &str) -> String {
-    format!("(CASE WHEN {m}.receipt IS NOT NULL AND {m}.visible_at <= {now} THEN 1 ELSE 0 END)")
+    format!("(CASE WHEN {m}.receipt IS NOT NULL AND {m}.due <= {now} THEN 1 ELSE 0 END)")
 }
 
 /// The state of a row as its queue's view shows it, as of `now`: `state_of`, in SQL.
 fn state(now: &str) -> String {
     format!(
-        "(CASE WHEN m.receipt IS NOT NULL AND m.visible_at > {now} THEN 'leased' \
-         WHEN m.expires_at <= {now} THEN 'expired' WHEN m.visible_at > {now} AND \
-         m.visible_at > m.enqueued_at THEN 'delayed' ELSE 'ready' END)::pg_catalog.text"
+        "(CASE WHEN m.receipt IS NOT NULL AND m.due > {now} THEN 'leased' \
+         WHEN m.expires_at <= {now} THEN 'expired' WHEN m.due > {now} THEN 'delayed' ELSE 'ready' END)::pg_catalog.text"
     )
 }
 
 fn state_of(row: &Facts, now: Micros) -> &'static str {
-    match row.due() {
+    match row.due {
         _ if row.is_leased(now) => "leased",
         _ if row.has_expired(now) => "expired",
         Some(at) if at > now => "delayed",
@@ -70,6 +70,10 @@ fn message(row: &[Value], failures: Value, last_error: Value, shown: &Shown) -> 
     let priority = at(row::RANK)
         .as_int2()
         .map(|r| Value::int2(row::RANKS - 1 - r));
+    let visible_at = match at(row::DUE) {
+        due if due.is_null() => at(row::ENQUEUED_AT),
+        due => due,
+    };
     [
         at(row::ID),
         shown.receipt,
@@ -84,7 +88,7 @@ fn message(row: &[Value], failures: Value, last_error: Value, shown: &Shown) -> 
         at(row::GROUP_KEY),
         at(row::DEDUP_KEY),
         at(row::ENQUEUED_AT),
-        at(row::VISIBLE_AT),
+        visible_at,
         at(row::READ_AT),
         at(row::EXPIRES_AT),
         shown.state,

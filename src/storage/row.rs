@@ -1,21 +1,19 @@
 //! The columns of a queue's table, and what a row says of its message.
 //!
-//! A row waits when its `visible_at` is later than its `enqueued_at`, or when it has a receipt:
-//! until then it is leased (with a receipt) or delayed (without). A message that may be handed out
-//! from the start has both times equal, whatever the clock does later. Rank 0 is priority 9: messages
+//! A row waits when it has a `due` time that is to come: leased if it has a receipt, delayed if not.
+//! One that may be handed out from the start has none. Rank 0 is priority 9: messages
 //! are handed out by rank and id. Those of the default rank are found by the primary key, the id;
 //! the others by a partial index (rank, id).
 
 use crate::catalog::Queue;
 use crate::pg::table::Tid;
 use crate::pg::time::Micros;
-use crate::pg::value::Value;
 use crate::pg::walk::Walk;
 use pg_broker_core::names::DEFAULT_PRIORITY;
 
 pub const ID: usize = 0;
 pub const ENQUEUED_AT: usize = 1;
-pub const VISIBLE_AT: usize = 2;
+pub const DUE: usize = 2;
 pub const READ_AT: usize = 3;
 pub const RECEIPT: usize = 4;
 pub const EXPIRES_AT: usize = 5;
@@ -33,7 +31,7 @@ pub const WIDTH: usize = 15;
 /// The columns as SQL declares them, in this order. The fixed-width ones that a claim writes stand
 /// together, so that the log of a claim is short.
 pub const COLUMNS: &str = "id bigint NOT NULL, enqueued_at timestamptz NOT NULL, \
-     visible_at timestamptz NOT NULL, read_at timestamptz, receipt bigint, expires_at timestamptz, \
+     due timestamptz, read_at timestamptz, receipt bigint, expires_at timestamptz, \
      attempts int NOT NULL, failures int NOT NULL, rank smallint NOT NULL, last_error text, \
      group_key text, dedup_key text, headers jsonb, body jsonb, data bytea";
 
@@ -59,8 +57,8 @@ pub struct Place {
 #[derive(Clone, Copy)]
 pub struct Facts {
     pub place: Place,
-    pub enqueued_at: Micros,
-    pub visible_at: Micros,
+    /// When its lease or delay ends, or has ended.
+    pub due: Option<Micros>,
     pub expires_at: Option<Micros>,
     pub receipt: Option<i64>,
     /// Failures counted so far.
@@ -86,8 +84,7 @@ impl Facts {
                 rank: row.get(RANK).as_int2().unwrap_or_default(),
                 id: row.get(ID).as_int8().unwrap_or_default(),
             },
-            enqueued_at: row.get(ENQUEUED_AT).as_timestamptz().unwrap_or_default(),
-            visible_at: row.get(VISIBLE_AT).as_timestamptz().unwrap_or_default(),
+            due: row.get(DUE).as_timestamptz(),
             expires_at: row.get(EXPIRES_AT).as_timestamptz(),
             receipt: row.get(RECEIPT).as_int8(),
             failures: row.get(FAILURES).as_int4().unwrap_or_default(),
@@ -98,18 +95,13 @@ impl Facts {
         self.place.id
     }
 
-    /// When its lease or delay ends, or has ended.
-    pub fn due(&self) -> Option<Micros> {
-        (self.receipt.is_some() || self.visible_at > self.enqueued_at).then_some(self.visible_at)
-    }
-
     pub fn is_leased(&self, now: Micros) -> bool {
-        self.receipt.is_some() && self.visible_at > now
+        self.receipt.is_some() && self.due.is_some_and(|at| at > now)
     }
 
     /// A lease of it ended unsettled: a failure that is not yet counted.
     pub fn lease_ended(&self, now: Micros) -> bool {
-        self.receipt.is_some() && self.visible_at <= now
+        self.receipt.is_some() && self.due.is_none_or(|at| at <= now)
     }
 
     /// Failures, with one for a lease that ended.
@@ -123,7 +115,7 @@ impl Facts {
     }
 
     pub fn fate(&self, q: &Queue, now: Micros) -> Fate {
-        match self.due() {
+        match self.due {
             Some(at) if at > now && (self.receipt.is_some() || !self.has_expired(now)) => {
                 Fate::Waits(at)
             }
@@ -162,13 +154,8 @@ impl Change {
             rank: row.place.rank,
             id: row.place.id,
             is_new: false,
-            was: row.due(),
+            was: row.due,
             after,
         }
     }
-}
-
-/// The value of `visible_at` of a message that waits until `due`, or not at all.
-pub fn visible_at(due: Option<Micros>, enqueued_at: Micros) -> Value {
-    Value::timestamptz(due.map_or(enqueued_at, |d| d.max(enqueued_at.saturating_add(1))))
 }

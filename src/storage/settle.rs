@@ -3,7 +3,7 @@
 //! locked, or has changed meanwhile, is not touched and not waited for.
 
 use super::find::Finder;
-use super::row::{self, After, Change, Facts, Place, visible_at};
+use super::row::{self, After, Change, Facts, Place};
 use crate::catalog::Queue;
 use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
@@ -96,7 +96,7 @@ pub fn retry(
         }
         let at = due(failures);
         let new = with(finder, |new| {
-            new[row::VISIBLE_AT] = visible_at(at, facts.enqueued_at);
+            new[row::DUE] = Value::opt(at, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
             new[row::FAILURES] = Value::int4(failures);
             new[row::LAST_ERROR] = Value::opt(reason, Value::text);
@@ -124,7 +124,7 @@ pub fn hold_last(q: &Queue, list: &[HandOut]) -> Vec<Facts> {
 pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> {
     each(q, list, |table, finder, facts| {
         let new = with(finder, |new| {
-            new[row::VISIBLE_AT] = visible_at(due, facts.enqueued_at);
+            new[row::DUE] = Value::opt(due, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
         });
         table
@@ -136,7 +136,7 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
 /// Moves the end of leases.
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
     each(q, list, |table, finder, facts| {
-        let new = with(finder, |new| new[row::VISIBLE_AT] = Value::timestamptz(due));
+        let new = with(finder, |new| new[row::DUE] = Value::timestamptz(due));
         table
             .update(facts.place.tid, &new)
             .then_some(After::Waits(due))
@@ -213,7 +213,7 @@ pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
         new[row::LAST_ERROR] = Value::text("transaction rolled back");
     });
     table.update(facts.place.tid, &new).then(|| {
-        let after = facts.due().map_or(After::Ready, After::Waits);
+        let after = facts.due.map_or(After::Ready, After::Waits);
         Change::of(&facts, after)
     })
 }

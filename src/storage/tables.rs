@@ -24,7 +24,7 @@ fn view_text(n: i32, name: &str) -> String {
          m.failures + {ended} AS failures, \
          CASE WHEN {ended} = 1 THEN '{LEASE_ENDED}'::text ELSE m.last_error END AS last_error, \
          (9 - m.rank)::smallint AS priority, m.group_key, m.dedup_key, m.enqueued_at, \
-         m.visible_at, m.read_at, m.expires_at, \
+         COALESCE(m.due, m.enqueued_at) AS visible_at, m.read_at, m.expires_at, \
          {state} AS state FROM mq_internal.q_{n} m",
         view = quote_ident(name),
         name = quote_literal(name),
@@ -38,7 +38,7 @@ fn archive_view_text(n: i32, name: &str) -> String {
         "CREATE OR REPLACE VIEW mq.{view} AS SELECT a.id, NULL::bigint AS receipt, \
          {name}::text AS queue, a.body, a.data, a.headers, a.attempts, a.failures, a.last_error, \
          (9 - a.rank)::smallint AS priority, a.group_key, a.dedup_key, a.enqueued_at, \
-         a.visible_at, a.read_at, a.expires_at, \
+         COALESCE(a.due, a.enqueued_at) AS visible_at, a.read_at, a.expires_at, \
          'archived'::text AS state, a.archived_at FROM mq_internal.q_{n}_archive a",
         view = quote_ident(&archive_of(name)),
         name = quote_literal(name),

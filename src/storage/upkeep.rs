@@ -58,7 +58,7 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
             let lease_ended = facts.lease_ended(now);
             Corpse {
                 place: facts.place,
-                was: facts.due(),
+                was: facts.due,
                 body: row[row::BODY],
                 data: row[row::DATA],
                 headers: row[row::HEADERS],
@@ -84,7 +84,7 @@ pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Optio
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(corpse.id())?;
     let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| finder.get(i));
-    new[row::VISIBLE_AT] = row::visible_at(Some(until), facts.enqueued_at);
+    new[row::DUE] = Value::timestamptz(until);
     new[row::RECEIPT] = Value::NULL;
     new[row::FAILURES] = Value::int4(corpse.failures);
     new[row::LAST_ERROR] = Value::text(error);
@@ -111,7 +111,9 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
             crate::pg::wait::interruptible();
             let facts = Facts::of(&walk);
             let is_postponed = facts.receipt.is_none()
-                && facts.visible_at <= now.saturating_add(POSTPONED)
+                && facts
+                    .due
+                    .is_some_and(|at| at <= now.saturating_add(POSTPONED))
                 && !q.options.allows(facts.failures);
             if (is_postponed || facts.fate(q, now) == Fate::FailedOut)
                 && table.lock(facts.place.tid)
@@ -126,7 +128,7 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
 }
 
 /// Locks expired rows that nobody holds.
-fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
+pub fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
     let ids: Vec<i64> = ask(
         q,
         Kind::Expired,
@@ -135,7 +137,7 @@ fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
         || {
             format!(
                 "SELECT m.id FROM {} m WHERE m.expires_at <= $1 AND (m.receipt IS NULL OR \
-                 m.visible_at <= $1) ORDER BY m.expires_at LIMIT $2",
+                 m.due <= $1) ORDER BY m.expires_at LIMIT $2",
                 table(q)
             )
         },

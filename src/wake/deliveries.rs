@@ -1,9 +1,11 @@
 //! Deliveries whose transaction rolled back. A message that makes its consumer's transaction fail
-//! is back at once, as if never handed out, and would go round for ever: so the session remembers
-//! what it had read or popped when a transaction ends badly, and its next read of that queue adds
-//! these failures to the rows. Kept per session, bounded; forgotten on disconnect.
+//! is back at once, as if never handed out, and would go round for ever: so what was read or
+//! popped is remembered when a transaction ends badly, and the next read of that queue, whoever's,
+//! adds these failures to the rows. Kept in shared memory, bounded; what finds no place there (none
+//! at all without preloading) the session remembers for its own next read. A crash forgets it.
 
 use crate::catalog::Queue;
+use crate::pg::blames;
 use crate::pg::value::Oid;
 use crate::pg::xact;
 use std::cell::RefCell;
@@ -22,7 +24,7 @@ const REMEMBERED: usize = 10_000;
 struct Memory {
     /// Handed out by the transaction in progress.
     open: Vec<Delivery>,
-    /// Failures not yet written: by storage, then message.
+    /// Failures not yet written that found no place in shared memory: by storage, then message.
     failures: HashMap<u32, HashMap<i64, i64>>,
     /// Failures written by the transaction in progress; remembered again if it rolls back.
     written: Vec<(i32, Oid, i64, i64)>,
@@ -49,17 +51,30 @@ pub fn note(q: &Queue, ids: impl Iterator<Item = i64>) {
 /// Takes the failures to be written to a queue's rows by the transaction in progress.
 pub fn take_failures(q: &Queue) -> Vec<(i64, i64)> {
     let level = xact::level();
+    let is_shared = blames::any(q.storage);
     MEMORY.with(|m| {
         let mut memory = m.borrow_mut();
-        if memory.failures.is_empty() {
+        if memory.failures.is_empty() && !is_shared {
             return Vec::new();
         }
-        let mut list: Vec<(i64, i64)> = memory
-            .failures
-            .remove(&u32::from(q.storage))
-            .map(|f| f.into_iter().collect())
-            .unwrap_or_default();
+        let mut list = Vec::new();
+        if is_shared {
+            blames::take(q.storage, &mut list);
+        }
+        list.extend(
+            memory
+                .failures
+                .remove(&u32::from(q.storage))
+                .unwrap_or_default(),
+        );
         list.sort_unstable();
+        list.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same {
+                kept.1 += next.1;
+            }
+            is_same
+        });
         memory
             .written
             .extend(list.iter().map(|&(id, n)| (level, q.storage, id, n)));
@@ -69,6 +84,9 @@ pub fn take_failures(q: &Queue) -> Vec<(i64, i64)> {
 
 impl Memory {
     fn remember(&mut self, storage: Oid, id: i64, n: i64) {
+        if blames::add(storage, id, n) {
+            return;
+        }
         let failures = self.failures.entry(u32::from(storage)).or_default();
         if failures.len() < REMEMBERED || failures.contains_key(&id) {
             *failures.entry(id).or_default() += n;

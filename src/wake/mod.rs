@@ -4,6 +4,7 @@
 pub mod deliveries;
 pub mod frontier;
 pub mod lease;
+pub mod notify;
 pub mod totals;
 pub mod touch;
 pub mod waiting;
@@ -21,12 +22,15 @@ impl Endings for Session {
         touch::commit();
         totals::commit();
         deliveries::commit();
+        // After the board knows: who is woken looks there.
+        notify::commit();
     }
     fn prepare() {
         lease::ended();
         touch::prepare();
         totals::commit();
         deliveries::commit();
+        notify::abort();
     }
     fn abort(blame: bool) {
         lease::ended();
@@ -34,16 +38,19 @@ impl Endings for Session {
         waiting::abort();
         totals::abort();
         deliveries::abort(blame);
+        notify::abort();
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
+        notify::savepoint_released(level);
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
+        notify::savepoint_aborted(level);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::pg::time::{self, Micros};
 use crate::pg::wait;
 use crate::pg::waiters::Waiter;
 use crate::settings::RECHECK;
-use pg_broker_core::board::RANKS;
+use pg_broker_core::board::{Key, RANKS};
 use std::cell::RefCell;
 
 struct Place {
@@ -29,6 +29,7 @@ const IMPATIENT: u32 = 100;
 
 /// A session that waits.
 pub struct Waiting {
+    joined: Vec<Key>,
     /// In the lists of all its queues.
     is_listed: bool,
     deadline: Option<Micros>,
@@ -37,25 +38,31 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Enters the lists of these queues, before the first look.
-    pub fn enter<'a>(queues: impl Iterator<Item = &'a Queue>, deadline: Option<Micros>) -> Self {
-        let mut is_listed = true;
-        for q in queues {
-            match Waiter::enter(frontier::key(q)) {
-                Some(waiter) => PLACES.with(|p| {
-                    p.borrow_mut().push(Place {
-                        waiter,
-                        was_keeper: true,
-                    });
-                }),
-                None => is_listed = false,
-            }
-        }
+    pub fn until(deadline: Option<Micros>) -> Self {
         Waiting {
-            is_listed,
+            joined: Vec::new(),
+            is_listed: true,
             deadline,
             looked_at: 0,
             looks: 0,
+        }
+    }
+
+    /// Enters a queue's list, once, before the first look at it.
+    pub fn join(&mut self, q: &Queue) {
+        let key = frontier::key(q);
+        if self.joined.contains(&key) {
+            return;
+        }
+        self.joined.push(key);
+        match Waiter::enter(key) {
+            Some(waiter) => PLACES.with(|p| {
+                p.borrow_mut().push(Place {
+                    waiter,
+                    was_keeper: true,
+                });
+            }),
+            None => self.is_listed = false,
         }
     }
 

@@ -27,6 +27,7 @@ max_wal_size = '2GB'
 checkpoint_timeout = '20min'
 log_line_prefix = '%m [%p] %d %u '
 restart_after_crash = on
+pg_broker.worker = off
 ";
 
 /// Data directories of servers that may be running, with their programs.

@@ -107,11 +107,11 @@ async fn indexes_are_right(c: &Conn, table: &str) {
 async fn added_indexes_stay_right(cx: Cx) {
     let (c, table) = queue(&cx).await;
     for index in [
-        "(visible_at)",
+        "(due)",
         "(receipt) WHERE receipt IS NOT NULL",
         "((body->>'a'))",
         "(attempts, failures) INCLUDE (read_at)",
-        "USING brin (visible_at, read_at)",
+        "USING brin (due, read_at)",
         "USING gin (body jsonb_path_ops)",
         "USING hash (receipt)",
     ] {
@@ -123,7 +123,7 @@ async fn added_indexes_stay_right(cx: Cx) {
     indexes_are_right(&c, &table).await;
     // What the indexes say is what the table says.
     for condition in [
-        "visible_at <= now() + '1 day'",
+        "due <= now() + '1 day'",
         "receipt IS NOT NULL",
         "body->>'a' = '1'",
         "attempts >= 0",
@@ -144,7 +144,7 @@ async fn added_indexes_stay_right(cx: Cx) {
 async fn summaries_add_no_entries(cx: Cx) {
     let (c, table) = queue(&cx).await;
     c.run(&format!(
-        "CREATE INDEX ON {table} USING brin (visible_at); CREATE EXTENSION pageinspect"
+        "CREATE INDEX ON {table} USING brin (due); CREATE EXTENSION pageinspect"
     ))
     .await;
     c.send("q", 1).await;

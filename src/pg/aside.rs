@@ -1,0 +1,232 @@
+//! What statements mean for the workers, seen before they run: a database that somebody wants for
+//! himself is left, and a database that gets the extension is looked at.
+
+use super::roster::{self, Entry};
+use super::value::Oid;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+use std::time::{Duration, Instant};
+
+static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+thread_local! {
+    /// The transaction in progress makes something that a worker should know, if it commits.
+    static NEWS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The worker is waited for so long; then PostgreSQL waits for it, as for any session.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tells the worker of this database, if the transaction in progress commits, that there is
+/// something new.
+pub fn announce_at_commit() {
+    NEWS.with(|n| n.set(true));
+}
+
+/// A database that its worker keeps out of as long as this lives.
+struct Kept(&'static Entry);
+
+impl Kept {
+    fn keep(database: Oid) -> Option<Self> {
+        let entry = roster::entry(u32::from(database))?;
+        entry.hold();
+        let kept = Kept(entry);
+        let since = Instant::now();
+        while entry.worker_pid().is_some() && since.elapsed() < PATIENCE {
+            super::wait::sleep(Some(2));
+        }
+        Some(kept)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+unsafe fn named(name: *const c_char) -> Option<Oid> {
+    // SAFETY: null or a string of the parse tree; a catalog look-up in a transaction.
+    unsafe {
+        if name.is_null() || !pg_sys::IsTransactionState() {
+            return None;
+        }
+        let oid = pg_sys::get_database_oid(name, true);
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+}
+
+/// The string given for an option.
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut c_char> {
+    // SAFETY: a list of DefElem, by the grammar.
+    unsafe {
+        let list = options.as_ref()?;
+        (0..list.length.max(0) as usize)
+            .map(|i| (*list.elements.add(i)).ptr_value.cast::<pg_sys::DefElem>())
+            .find(|&d| CStr::from_ptr((*d).defname) == name && !(*d).arg.is_null())
+            .map(|d| pg_sys::defGetString(d))
+    }
+}
+
+/// The database that a statement wants for itself alone.
+unsafe fn wanted(statement: *mut pg_sys::Node) -> Option<Oid> {
+    // SAFETY: the tag says which node it is.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_DropdbStmt => {
+                named((*statement.cast::<pg_sys::DropdbStmt>()).dbname)
+            }
+            pg_sys::NodeTag::T_CreatedbStmt => {
+                let options = (*statement.cast::<pg_sys::CreatedbStmt>()).options;
+                named(option(options, c"template")?)
+            }
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = &*statement.cast::<pg_sys::RenameStmt>();
+                if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
+                    named(rename.subname)
+                } else {
+                    None
+                }
+            }
+            pg_sys::NodeTag::T_AlterDatabaseStmt => {
+                let alter = &*statement.cast::<pg_sys::AlterDatabaseStmt>();
+                option(alter.options, c"tablespace").and_then(|_| named(alter.dbname))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a statement makes something that the worker of this database should know.
+unsafe fn is_news(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag says which node it is.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_CreateExtensionStmt => {
+                let name = (*statement.cast::<pg_sys::CreateExtensionStmt>()).extname;
+                !name.is_null() && CStr::from_ptr(name) == c"pg_broker"
+            }
+            // The launcher, rather: another database may have come with the extension in it.
+            pg_sys::NodeTag::T_CreatedbStmt => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a statement ends a prepared transaction, of which no session hears otherwise.
+unsafe fn ends_prepared(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag says which node it is.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*statement.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}
+
+unsafe extern "C-unwind" {
+    #[allow(clippy::too_many_arguments)] // PostgreSQL's to say
+    fn standard_ProcessUtility(
+        planned: *mut pg_sys::PlannedStmt,
+        query: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Keeps the worker out of the database that a statement wants for itself.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn stand_aside(statement: *mut pg_sys::Node) {
+    // SAFETY: the statement that is about to run.
+    unsafe { KEPT.set(wanted(statement).and_then(Kept::keep)) }
+}
+
+thread_local! {
+    /// Until the statement is over, or its transaction: an error passes the hook by.
+    static KEPT: Cell<Option<Kept>> = const { Cell::new(None) };
+}
+
+/// What PostgreSQL raises in here goes by without being touched, so that no error loses its
+/// position, constraint or context: no Rust value with a destructor may live across the call.
+#[allow(clippy::too_many_arguments)] // PostgreSQL's to say
+unsafe extern "C-unwind" fn on_utility(
+    planned: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: called by PostgreSQL with a statement; the arguments are passed on as they came, to
+    // the former hook or to PostgreSQL's own.
+    unsafe {
+        let statement = (*planned).utilityStmt;
+        let is_news = is_news(statement);
+        let ends_prepared = ends_prepared(statement);
+        if may_want(statement) {
+            stand_aside(statement);
+        }
+        let next = PREVIOUS.unwrap_or(standard_ProcessUtility);
+        next(
+            planned,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            dest,
+            completion,
+        );
+        KEPT.set(None);
+        if is_news {
+            announce_at_commit();
+        }
+        if ends_prepared {
+            super::bell::ring_all();
+        }
+    }
+}
+
+/// Whether a statement is of a kind that may want a database for itself.
+unsafe fn may_want(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: reads the tag.
+    let tag = unsafe { (*statement).type_ };
+    matches!(
+        tag,
+        pg_sys::NodeTag::T_DropdbStmt
+            | pg_sys::NodeTag::T_CreatedbStmt
+            | pg_sys::NodeTag::T_RenameStmt
+            | pg_sys::NodeTag::T_AlterDatabaseStmt
+    )
+}
+
+unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT if NEWS.with(|n| n.replace(false)) => {
+            roster::announce();
+        }
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            KEPT.set(None);
+            NEWS.with(|n| n.set(false));
+        }
+        _ => {}
+    }
+}
+
+/// Registers the hook and the callback, while the server starts: without a launcher there is
+/// nobody to stand aside.
+pub fn register() {
+    // SAFETY: single-threaded server start; both live as long as the library, which is never
+    // unloaded. The callback neither allocates nor raises.
+    unsafe {
+        PREVIOUS = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(on_utility);
+        pg_sys::RegisterXactCallback(Some(on_end), std::ptr::null_mut());
+    }
+}

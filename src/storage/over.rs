@@ -1,0 +1,43 @@
+//! Rows that are over, looked for in bounded pieces: expired, or past their last allowed failure.
+
+use super::claim::{seek, walk_of};
+use super::row::{self, Facts, Fate, Place};
+use crate::catalog::Queue;
+use crate::pg::table::{Pinned, Table};
+use crate::pg::time::Micros;
+
+/// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
+/// those that are over into `found`. Gives where it got to: `to` when it was through.
+pub fn in_span(
+    q: &Queue,
+    rank: Option<i16>,
+    (from, to): (i64, i64),
+    rows: usize,
+    now: Micros,
+    found: &mut Vec<Place>,
+) -> i64 {
+    let _pinned = Pinned::now();
+    let table = Table::open(q.storage);
+    // The index of the default rank is that of all ids.
+    let along = rank.unwrap_or(row::DEFAULT_RANK);
+    let mut walk = walk_of(q, &table, along);
+    seek(&mut walk, along, from);
+    let mut at = from;
+    for _ in 0..rows {
+        if !walk.next() {
+            return to;
+        }
+        crate::pg::wait::interruptible();
+        let facts = Facts::of(&walk);
+        if facts.id() >= to {
+            return to;
+        }
+        let is_over = matches!(facts.fate(q, now), Fate::FailedOut | Fate::Expired);
+        let is_asked = rank.is_none_or(|r| r == facts.place.rank);
+        if is_asked && is_over && table.lock(facts.place.tid) {
+            found.push(facts.place);
+        }
+        at = facts.id().saturating_add(1);
+    }
+    at
+}

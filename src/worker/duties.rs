@@ -1,0 +1,184 @@
+//! The duties of a worker: what is done for one queue, and when.
+
+use super::{SECOND, interval};
+use crate::catalog::{Options, Queue};
+use crate::error::Result;
+use crate::pg::time::Micros;
+use crate::queue::upkeep;
+use pg_broker_core::board::Key;
+
+/// A queue and where its duties stand.
+pub struct Charge {
+    pub view: u32,
+    pub storage: u32,
+    pub key: Key,
+    pub name: String,
+    pub notify: bool,
+    pub limited: bool,
+    pub retains: bool,
+    /// When this was last read from the catalog.
+    pub known: Micros,
+    /// When something comes due, as it was when last looked; for somebody might look at it first.
+    pub armed: Option<Micros>,
+    /// Something has come due that nobody has looked at for us.
+    pub has_due: bool,
+    next: [Micros; DUTIES.len()],
+    /// How far the sweep has come.
+    swept: i64,
+}
+
+impl Charge {
+    pub fn new(q: &Queue, key: Key, now: Micros) -> Self {
+        let mut charge = Charge {
+            view: u32::from(q.view),
+            storage: u32::from(q.storage),
+            key,
+            name: String::new(),
+            notify: false,
+            limited: false,
+            retains: false,
+            known: now,
+            armed: None,
+            has_due: false,
+            next: [now; DUTIES.len()],
+            swept: 0,
+        };
+        charge.learn(q, now);
+        charge
+    }
+
+    /// Takes over what may have been altered.
+    pub fn learn(&mut self, q: &Queue, now: Micros) {
+        let Options {
+            notify,
+            max_failures,
+            archive_retention,
+            ..
+        } = &q.options;
+        self.name.clone_from(&q.name);
+        self.notify = *notify;
+        self.limited = max_failures.is_some();
+        self.retains = archive_retention.is_some();
+        self.known = now;
+    }
+}
+
+/// Something to be done for a queue. Gives how many rows were moved or removed, and whether there
+/// is more to do at once.
+pub struct Duty {
+    pub name: &'static str,
+    is_due: fn(&Charge) -> bool,
+    every: fn() -> Micros,
+    pub run: fn(&Queue, &mut Charge) -> Result<(u64, bool)>,
+}
+
+fn soon() -> Micros {
+    interval()
+}
+
+fn later() -> Micros {
+    interval() * 10
+}
+
+fn seldom() -> Micros {
+    (interval() * 60).min(600 * SECOND)
+}
+
+const DUTIES: [Duty; 5] = [
+    Duty {
+        name: "burying what has just come due",
+        is_due: |c| c.limited && c.has_due,
+        every: || 0,
+        run: bury_due,
+    },
+    Duty {
+        name: "burying what has expired",
+        is_due: |_| true,
+        every: later,
+        run: bury_expired,
+    },
+    Duty {
+        name: "looking for what should be buried",
+        is_due: |c| c.limited,
+        every: seldom,
+        run: sweep,
+    },
+    Duty {
+        name: "trimming the archive",
+        is_due: |c| c.retains,
+        every: later,
+        run: trim_archive,
+    },
+    Duty {
+        name: "removing deduplication keys",
+        is_due: |_| true,
+        every: later,
+        run: expire_keys,
+    },
+];
+
+fn whole(n: u64) -> (u64, bool) {
+    (n, n >= upkeep::PIECE as u64)
+}
+
+fn bury_due(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
+    c.has_due = false;
+    upkeep::bury_due(q).map(|n| (n, false))
+}
+
+fn bury_expired(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
+    upkeep::bury_expired(q).map(whole)
+}
+
+fn sweep(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
+    let (n, on) = upkeep::sweep(q, c.swept)?;
+    c.swept = on.unwrap_or(0);
+    Ok((n, on.is_some()))
+}
+
+fn trim_archive(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
+    upkeep::trim_archive(q).map(whole)
+}
+
+fn expire_keys(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
+    upkeep::expire_keys(q).map(whole)
+}
+
+impl Charge {
+    /// The duties that are due now, each of which counts as done.
+    pub fn due(&mut self, now: Micros) -> Vec<(usize, &'static Duty)> {
+        let mut due = Vec::new();
+        for (n, duty) in DUTIES.iter().enumerate() {
+            let next = self.next.get(n).copied().unwrap_or_default();
+            if next <= now && (duty.is_due)(self) {
+                due.push((n, duty));
+            }
+        }
+        for (n, duty) in &due {
+            self.put_off(*n, now + (duty.every)());
+        }
+        due
+    }
+
+    fn put_off(&mut self, n: usize, until: Micros) {
+        if let Some(next) = self.next.get_mut(n) {
+            *next = until;
+        }
+    }
+
+    /// There is more to do: it is done in the next round.
+    pub fn go_on(&mut self, n: usize, now: Micros) {
+        self.put_off(n, now + soon());
+    }
+
+    /// When this queue next needs somebody.
+    pub fn next(&self) -> Micros {
+        let planned = DUTIES
+            .iter()
+            .zip(self.next)
+            .filter(|(duty, _)| (duty.is_due)(self))
+            .map(|(_, at)| at);
+        let armed = self.armed.filter(|_| self.limited || self.notify);
+        planned.chain(armed).min().unwrap_or(Micros::MAX)
+    }
+}

@@ -1,0 +1,45 @@
+//! `NOTIFY` for the queues of a database: what was sent, and what came due. One transaction for
+//! all that has come together meanwhile.
+
+use super::duties::Charge;
+use crate::catalog;
+use crate::pg::bell;
+use crate::pg::rel::{self, Lock};
+use crate::pg::time::Micros;
+use crate::pg::value::Oid;
+use crate::pg::worker::{self, Failure};
+use crate::wake::notify;
+
+pub fn send(charges: &mut [Charge], now: Micros, fail: impl FnOnce(Failure)) {
+    let (storages, is_all) = bell::take();
+    let wanted: Vec<&Charge> = charges
+        .iter()
+        .filter(|c| c.notify && (is_all || c.has_due || storages.contains(&c.storage)))
+        .collect();
+    if !wanted.is_empty() {
+        let sent = worker::transaction(|| {
+            for charge in &wanted {
+                rel::notify(&notify::channel(&charge.name));
+            }
+            Ok(())
+        });
+        if let Err(failure) = sent {
+            storages.iter().for_each(|s| bell::ring(Oid::from(*s)));
+            return fail(failure);
+        }
+    }
+    for charge in charges.iter_mut().filter(|c| c.notify && c.has_due) {
+        let view = Oid::from(charge.view);
+        // Looked at only where no duty does so afterwards.
+        if !charge.limited {
+            charge.has_due = false;
+            let passed = worker::transaction(|| {
+                if let Some(q) = catalog::open_oid(view, Lock::Read)? {
+                    notify::pass_due(&q, now);
+                }
+                Ok(())
+            });
+            charge.has_due = passed.is_err();
+        }
+    }
+}
