@@ -12,6 +12,7 @@ use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
 use crate::wake::totals::{self, Total};
+use crate::wake::touch;
 
 /// Hands out up to `qty` messages of a queue that is not paused, each through `hand`, in order.
 /// Gives how many.
@@ -29,6 +30,7 @@ pub fn hand_out(
     if looks.is_empty() {
         return Ok(0);
     }
+    let begun = touch::begin(q, looks.lowest());
     let pinned = Pinned::now();
     let mut claim = Claim::new(q, wanted, take, now);
     while !claim.is_satisfied()
@@ -50,6 +52,7 @@ pub fn hand_out(
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, changes);
     bury::over(q, &over, now)?;
+    begun.told();
     totals::count(q, Total::Delivered, n);
     totals::count(q, Total::Failed, ended);
     if let Take::Away = take {
@@ -78,6 +81,8 @@ fn write_failures(q: &Queue) {
     }
     totals::count(q, Total::Failed, failures.len());
     for (id, n) in failures {
+        let begun = touch::begin(q, id);
         note(q, settle::blame(q, id, n));
+        begun.told();
     }
 }

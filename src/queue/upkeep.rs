@@ -7,6 +7,7 @@ use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::queue::bury;
 use crate::storage::{archive, keys, upkeep};
+use crate::wake::touch;
 
 /// One call does at most so much of each duty.
 const PIECE: i64 = 10_000;
@@ -18,8 +19,11 @@ pub fn maintain(q: &Queue) -> Result<u64> {
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
+    let begun = touch::begin(q, 0);
     let found = upkeep::overdue(q, PIECE, now)?;
-    Ok(bury::over(q, &found, now)? as u64)
+    let buried = bury::over(q, &found, now)?;
+    begun.told();
+    Ok(buried as u64)
 }
 
 fn trim_archive(q: &Queue, now: Micros) -> Result<u64> {
