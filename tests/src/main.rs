@@ -4,6 +4,7 @@
 //! `LEDGER_SECONDS`. With filters only tests whose name contains one of them run.
 
 mod account;
+mod actor;
 mod callers;
 mod conn;
 mod content;
@@ -44,6 +45,7 @@ mod server;
 mod settle;
 mod standby;
 mod storage;
+mod stress;
 mod tables;
 mod upgrade;
 mod values;
@@ -66,6 +68,7 @@ fn all() -> Vec<harness::Test> {
         fence::tests(),
         fence_crash::tests(),
         property::tests(),
+        stress::tests(),
         plans::tests(),
         readers::tests(),
         pops::tests(),
