@@ -15,6 +15,7 @@ use crate::storage::length;
 use crate::storage::row::Place;
 use crate::storage::upkeep::{self, Corpse};
 use crate::wake::totals::{self, Total};
+use crate::wake::touch;
 use pg_broker_core::death::{Death, Reason, record};
 use std::rc::Rc;
 
@@ -213,8 +214,10 @@ pub fn rejected(q: &Queue, places: &[Place], error: Option<&str>, now: Micros) -
 
 /// Makes room by burying the `n` oldest messages that nobody holds. Gives how many it buried.
 pub fn oldest(q: &Queue, n: i64, now: Micros) -> Result<i64> {
+    let begun = touch::begin(q, 0);
     let places: Vec<Place> = upkeep::oldest(q, n, now).iter().map(|f| f.place).collect();
     let corpses = upkeep::exhume(q, &places, now);
     bury_or_fail(q, &corpses, Reason::MaxLength, now)?;
+    begun.told();
     Ok(corpses.len() as i64)
 }

@@ -13,6 +13,7 @@ use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
 use crate::wake::lease;
 use crate::wake::totals::{self, Total};
+use crate::wake::touch;
 pub use crate::wake::waiting::Waiting;
 
 /// Hands out up to `qty` messages of a queue that is not paused, each through `hand`, in order.
@@ -32,6 +33,7 @@ pub fn hand_out(
         return Ok(0);
     }
     let clean = lease::begin();
+    let begun = touch::begin(q, looks.lowest());
     let pinned = Pinned::now();
     let mut claim = Claim::new(q, wanted, take, now);
     while !claim.is_satisfied()
@@ -56,6 +58,7 @@ pub fn hand_out(
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, changes);
     bury::over(q, &over, now)?;
+    begun.told();
     totals::count(q, Total::Delivered, n);
     totals::count(q, Total::Failed, ended);
     if let Take::Away = take {
@@ -84,6 +87,8 @@ fn write_failures(q: &Queue) {
     }
     totals::count(q, Total::Failed, failures.len());
     for (id, n) in failures {
+        let begun = touch::begin(q, id);
         note(q, settle::blame(q, id, n));
+        begun.told();
     }
 }

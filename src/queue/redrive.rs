@@ -12,6 +12,7 @@ use crate::storage::insert::Message;
 use crate::storage::length;
 use crate::storage::row::{Facts, Place};
 use crate::storage::upkeep::{self, Corpse};
+use crate::wake::touch;
 use pg_broker_core::death::origin;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -63,6 +64,7 @@ pub fn redrive(
     let mut targets: HashMap<String, Rc<Queue>> = HashMap::new();
     let mut done = Vec::new();
     let mut homeless = 0;
+    let begun = touch::begin(q, 0);
     for c in letters(q, ids, max, now) {
         let target = match (&to, home(&c)) {
             (Some(to), _) => to.clone(),
@@ -83,6 +85,7 @@ pub fn redrive(
     }
     upkeep::remove(q, &done.iter().map(|c| c.place).collect::<Vec<_>>())?;
     note(q, done.iter().map(Corpse::gone));
+    begun.told();
     length::add(q, -(done.len() as i64))?;
     if homeless > 0 {
         report::notice(&format!(

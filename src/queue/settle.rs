@@ -11,7 +11,13 @@ use crate::storage::lookup::{self, Repair, Repaired};
 use crate::storage::row::{Change, Facts, Place};
 use crate::storage::settle::{self, HandOut};
 use crate::wake::totals::{self, Total};
+use crate::wake::touch;
 use pg_broker_core::backoff;
+
+/// The lowest id of a list.
+fn lowest(list: &[HandOut]) -> i64 {
+    list.iter().map(|&(id, _)| id).min().unwrap_or(i64::MAX)
+}
 
 fn noted(q: &Queue, changes: Vec<Change>) -> Vec<i64> {
     let ids = changes.iter().map(|c| c.id).collect();
@@ -25,14 +31,18 @@ fn removed(q: &Queue, changes: Vec<Change>) -> Result<Vec<i64>> {
 }
 
 pub fn ack(q: &Queue, list: &[HandOut]) -> Result<Vec<i64>> {
+    let begun = touch::begin(q, lowest(list));
     let done = removed(q, settle::ack(q, list))?;
     totals::count(q, Total::Acked, done.len());
+    begun.told();
     Ok(done)
 }
 
 pub fn archive(q: &Queue, list: &[HandOut], now: Micros) -> Result<Vec<i64>> {
+    let begun = touch::begin(q, lowest(list));
     let done = removed(q, settle::archive(q, list, now))?;
     totals::count(q, Total::Acked, done.len());
+    begun.told();
     Ok(done)
 }
 
@@ -62,6 +72,7 @@ pub fn nack(
     reason: Option<&str>,
     now: Micros,
 ) -> Result<Vec<i64>> {
+    let begun = touch::begin(q, lowest(list));
     let again = settle::retry(q, list, reason, |failures| {
         retry_at(q, failures, delay, now)
     });
@@ -72,30 +83,42 @@ pub fn nack(
         done.extend(last.iter().map(|p| p.id));
     }
     totals::count(q, Total::Failed, done.len());
+    begun.told();
     Ok(done)
 }
 
 pub fn release(q: &Queue, list: &[HandOut], delay: Option<Interval>, now: Micros) -> Vec<i64> {
+    let begun = touch::begin(q, lowest(list));
     let due = delay.map(|d| time::add(now, &d)).filter(|&at| at > now);
-    noted(q, settle::release(q, list, due))
+    let done = noted(q, settle::release(q, list, due));
+    begun.told();
+    done
 }
 
 pub fn reject(q: &Queue, list: &[HandOut], reason: Option<&str>, now: Micros) -> Result<Vec<i64>> {
+    let begun = touch::begin(q, lowest(list));
     let held = held(q, &settle::hold(q, list));
     if !held.is_empty() {
         bury::rejected(q, &held, reason, now)?;
     }
+    begun.told();
     Ok(held.iter().map(|p| p.id).collect())
 }
 
 /// Gives the ids whose lease now ends at `due`.
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<i64> {
-    noted(q, settle::extend(q, list, due))
+    let begun = touch::begin(q, lowest(list));
+    let done = noted(q, settle::extend(q, list, due));
+    begun.told();
+    done
 }
 
 /// Removes messages whoever holds them.
 pub fn delete(q: &Queue, ids: &[i64]) -> Result<Vec<i64>> {
-    removed(q, settle::delete(q, ids))
+    let begun = touch::begin(q, ids.iter().min().copied().unwrap_or(i64::MAX));
+    let done = removed(q, settle::delete(q, ids))?;
+    begun.told();
+    Ok(done)
 }
 
 pub enum Mended {
@@ -106,7 +129,8 @@ pub enum Mended {
 
 /// Replaces what an owner may mend.
 pub fn repair(q: &Queue, id: i64, repair: &Repair, now: Micros) -> Mended {
-    match lookup::repair(q, id, repair, now) {
+    let begun = touch::begin(q, id);
+    let mended = match lookup::repair(q, id, repair, now) {
         Repaired::Done(changes) => {
             note(q, changes);
             Mended::Done
@@ -116,15 +140,19 @@ pub fn repair(q: &Queue, id: i64, repair: &Repair, now: Micros) -> Mended {
             Mended::Leased
         }
         Repaired::Gone => Mended::Gone,
-    }
+    };
+    begun.told();
+    mended
 }
 
 pub fn purge(q: &Queue) -> Result<i64> {
+    let begun = touch::begin(q, 0);
     let mut n = 0;
     settle::purge(q, |change| {
         n += 1;
         note(q, [change]);
     });
     length::add(q, -n)?;
+    begun.told();
     Ok(n)
 }

@@ -9,6 +9,7 @@ use crate::queue::bury;
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
 use crate::wake::frontier::Looks;
+use crate::wake::touch::{self, Begun};
 
 /// One call does at most so much of each duty.
 pub const PIECE: i64 = 10_000;
@@ -22,40 +23,45 @@ pub fn maintain(q: &Queue) -> Result<u64> {
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
+    let begun = touch::begin(q, 0);
     let found = upkeep::overdue(q, PIECE, now)?;
-    Ok(bury::over(q, &found, now)? as u64)
+    let buried = bury::over(q, &found, now)?;
+    begun.told();
+    Ok(buried as u64)
 }
 
 /// Buries what is over where a reader would look now: what has just come due is there.
 pub fn bury_due(q: &Queue) -> Result<u64> {
-    let now = time::now();
+    let (now, begun) = (time::now(), touch::begin(q, 0));
     let mut looks = Looks::begin(q, now);
     let mut found: Vec<Place> = Vec::new();
     while let Some((rank, from, to)) = looks.next() {
         over::in_span(q, Some(rank), (from, to), WALK, now, &mut found);
     }
-    bury(q, found, now)
+    bury(q, found, now, begun)
 }
 
 /// Buries what is over among the rows from `from` on. Gives where to go on, until it was through.
 pub fn sweep(q: &Queue, from: i64) -> Result<(u64, Option<i64>)> {
-    let now = time::now();
+    let (now, begun) = (time::now(), touch::begin(q, from));
     let mut found = Vec::new();
     let at = over::in_span(q, None, (from, i64::MAX), WALK, now, &mut found);
-    Ok((bury(q, found, now)?, (at < i64::MAX).then_some(at)))
+    Ok((bury(q, found, now, begun)?, (at < i64::MAX).then_some(at)))
 }
 
 /// Buries what has expired.
 pub fn bury_expired(q: &Queue) -> Result<u64> {
-    let now = time::now();
+    let (now, begun) = (time::now(), touch::begin(q, 0));
     let found = upkeep::expired(q, PIECE, now)?;
-    bury(q, found, now)
+    bury(q, found, now, begun)
 }
 
-fn bury(q: &Queue, mut found: Vec<Place>, now: Micros) -> Result<u64> {
+fn bury(q: &Queue, mut found: Vec<Place>, now: Micros, begun: Begun) -> Result<u64> {
     found.sort_unstable_by_key(|p| p.id);
     found.dedup_by_key(|p| p.id);
-    Ok(bury::over(q, &found, now)? as u64)
+    let buried = bury::over(q, &found, now)?;
+    begun.told();
+    Ok(buried as u64)
 }
 
 /// Removes deduplication keys whose window is over.

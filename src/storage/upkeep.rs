@@ -147,11 +147,8 @@ pub fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
                 .collect()
         },
     )?;
-    Ok(idle(q, &ids, now)
-        .into_iter()
-        .filter(|f| f.has_expired(now))
-        .map(|f| f.place)
-        .collect())
+    let locked = lock(q, &ids, |f| !f.is_leased(now) && f.has_expired(now));
+    Ok(locked.into_iter().map(|f| f.place).collect())
 }
 
 /// How often it is looked again when others were faster.
@@ -187,11 +184,16 @@ pub fn oldest(q: &Queue, limit: i64, now: Micros) -> Vec<Facts> {
 
 /// Locks those of `ids` that nobody holds.
 pub fn idle(q: &Queue, ids: &[i64], now: Micros) -> Vec<Facts> {
+    lock(q, ids, |f| !f.is_leased(now))
+}
+
+/// Locks those of `ids` that are wanted, and that nobody else has locked.
+fn lock(q: &Queue, ids: &[i64], wanted: impl Fn(&Facts) -> bool) -> Vec<Facts> {
     let _pinned = Pinned::now();
     let table = Table::open(q.storage);
     let mut finder = Finder::new(q, &table);
     ids.iter()
         .filter_map(|id| finder.find(*id))
-        .filter(|f| !f.is_leased(now) && table.lock(f.place.tid))
+        .filter(|f| wanted(f) && table.lock(f.place.tid))
         .collect()
 }

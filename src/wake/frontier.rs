@@ -142,6 +142,12 @@ impl Looks {
         self.ranks.iter().all(|(_, r)| r.todo.is_empty())
     }
 
+    /// The lowest id to look at.
+    pub fn lowest(&self) -> i64 {
+        let spans = self.ranks.iter().flat_map(|(_, r)| &r.todo);
+        spans.map(|s| s.lo).min().unwrap_or(i64::MAX)
+    }
+
     /// The next ids to look at: rank, from, and to before which.
     pub fn next(&mut self) -> Option<(i16, i64, i64)> {
         self.ranks

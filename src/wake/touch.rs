@@ -25,6 +25,13 @@ struct Entry {
     first_due: Option<Micros>,
 }
 
+/// Rows from an id on that are being worked on, and of which nothing is told yet.
+struct Busy {
+    level: i32,
+    key: Key,
+    from: i64,
+}
+
 struct Fate {
     level: i32,
     storage: Oid,
@@ -39,6 +46,7 @@ impl Entry {
 
 thread_local! {
     static TOUCHED: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static BUSY: RefCell<Vec<Busy>> = const { RefCell::new(Vec::new()) };
     /// Queues that the transaction in progress makes or drops.
     static FATES: RefCell<Vec<Fate>> = const { RefCell::new(Vec::new()) };
 }
@@ -66,6 +74,47 @@ fn on(q: &Queue, rank: i16, what: impl FnOnce(&mut Entry, i32)) {
             }
         };
         what(&mut list[at], level);
+    });
+}
+
+/// The caller is about to lock and change rows of a queue, none of a lower id than `from`, and will
+/// tell here what it did. If it fails before that, nobody knows which rows others may have skipped
+/// meanwhile: then all from there on are reported.
+pub fn begin(q: &Queue, from: i64) -> Begun {
+    let depth = BUSY.with(|b| b.borrow().len());
+    if board::is_there() {
+        let (level, key) = (xact::level(), frontier::key(q));
+        BUSY.with(|b| b.borrow_mut().push(Busy { level, key, from }));
+    }
+    Begun { depth }
+}
+
+/// Work on rows that was begun.
+#[must_use]
+pub struct Begun {
+    depth: usize,
+}
+
+impl Begun {
+    /// All that was done has been told.
+    pub fn told(self) {
+        BUSY.with(|b| b.borrow_mut().truncate(self.depth));
+    }
+}
+
+/// Reports what failed halfway, within the savepoint of this level.
+fn report_unfinished(level: i32) {
+    BUSY.with(|b| {
+        let mut list = b.borrow_mut();
+        for busy in list.iter().filter(|b| b.level >= level) {
+            board::with(busy.key, false, |h| {
+                for rank in 0..RANKS {
+                    told(h, rank);
+                    report(h, rank, Span::new(busy.from, i64::MAX));
+                }
+            });
+        }
+        list.retain(|b| b.level < level);
     });
 }
 
@@ -240,6 +289,7 @@ pub(super) fn savepoint_released(level: i32) {
 }
 
 pub(super) fn savepoint_aborted(level: i32) {
+    report_unfinished(level);
     TOUCHED.with(|t| {
         let now = time::now();
         for e in t.borrow_mut().iter_mut() {

@@ -41,6 +41,12 @@ impl Test {
         }
     }
 
+    /// The same test, for a server of another kind.
+    pub fn in_mode(mut self, mode: &str) -> Test {
+        self.name = format!("{mode}::{}", self.name);
+        self
+    }
+
     pub fn solo(mut self) -> Test {
         self.solo = true;
         self

@@ -290,8 +290,3 @@ pub fn stop_all() {
         .unwrap_or_default();
     running.iter().for_each(|(dir, bin)| stop(dir, bin));
 }
-
-/// The server that most tests share.
-pub async fn shared() -> Arc<Server> {
-    Arc::new(Server::start("shared", "").await)
-}

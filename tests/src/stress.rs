@@ -1,0 +1,178 @@
+//! Many sessions do everything at random, and are cancelled and terminated at random; whenever all
+//! is quiet, readers with hints have found everything that there is. `SEED` repeats the choices,
+//! `SOAK_SECONDS` (20) says how long the soak lasts.
+
+use crate::actor::{Actor, Common};
+use crate::conn::Conn;
+use crate::harness::{Cx, spawn};
+use crate::rng::{Rng, seed};
+use crate::tests;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+tests![with_hints, without_hints, mixed, soak];
+
+struct Shape {
+    /// Which sessions use hints.
+    hints: fn(usize) -> bool,
+    sessions: usize,
+    rounds: u32,
+    round: Duration,
+    /// One disturbance in so many ends a session; the others cancel a statement.
+    terminations: Option<u64>,
+}
+
+const ROUND: Duration = Duration::from_millis(1500);
+
+async fn with_hints(cx: Cx) {
+    run(cx, |_| true, None, 5).await;
+}
+
+async fn without_hints(cx: Cx) {
+    run(cx, |_| false, None, 3).await;
+}
+
+async fn mixed(cx: Cx) {
+    run(cx, |n| n % 2 == 0, Some(10), 5).await;
+}
+
+async fn soak(cx: Cx) {
+    let seconds = std::env::var("SOAK_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    let rounds = u32::div_ceil(seconds.unwrap_or(20), 5);
+    let shape = Shape {
+        hints: |n| n != 0,
+        sessions: 12,
+        rounds,
+        round: Duration::from_secs(4),
+        terminations: Some(4),
+    };
+    stress(cx, shape).await;
+}
+
+async fn run(cx: Cx, hints: fn(usize) -> bool, terminations: Option<u64>, rounds: u32) {
+    let shape = Shape {
+        hints,
+        sessions: 8,
+        rounds,
+        round: ROUND,
+        terminations,
+    };
+    stress(cx, shape).await;
+}
+
+async fn stress(cx: Cx, shape: Shape) {
+    let seed = seed();
+    println!("      stress: SEED={seed}");
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[])")
+        .await;
+    c.run("CREATE TABLE sent (n bigserial PRIMARY KEY); CREATE TABLE done (n bigint PRIMARY KEY)")
+        .await;
+    let common = Arc::new(Common {
+        port: cx.server.port,
+        db: cx.db.clone(),
+        ..Common::default()
+    });
+    for round in 0..shape.rounds {
+        let over = Arc::new(AtomicBool::new(false));
+        let pids = Arc::new(std::sync::Mutex::new(vec![0; shape.sessions]));
+        let mut actors = Vec::new();
+        for n in 0..shape.sessions {
+            let (common, over, pids) = (common.clone(), over.clone(), pids.clone());
+            let hints = (shape.hints)(n);
+            let seed = seed.wrapping_add(u64::from(round) * 100 + n as u64);
+            actors.push(spawn(async move {
+                let mut actor = Actor::new(&common, seed, hints).await;
+                while !over.load(Ordering::Relaxed) {
+                    actor.step().await;
+                    pids.lock().unwrap()[n] = actor.conn.pid;
+                }
+                actor.rest().await;
+            }));
+        }
+        let mut rng = Rng::new(seed ^ u64::from(round));
+        let began = Instant::now();
+        while began.elapsed() < shape.round && !actors.iter().any(|a| a.is_finished()) {
+            let pid = *rng.pick(&pids.lock().unwrap());
+            let ends = shape.terminations.is_some_and(|n| rng.one_in(n));
+            let how = if ends { "terminate" } else { "cancel" };
+            c.run(&format!("SELECT pg_{how}_backend({pid}) WHERE {pid} > 0"))
+                .await;
+            tokio::time::sleep(Duration::from_millis(5 + rng.below(20))).await;
+        }
+        over.store(true, Ordering::Relaxed);
+        for actor in actors {
+            actor.await.expect("an actor");
+        }
+        everything_is_found(&cx, &c, &common, &format!("round {round}")).await;
+    }
+    nothing_is_lost(&cx, &c).await;
+    println!(
+        "      stress: {} calls",
+        common.calls.load(Ordering::Relaxed)
+    );
+}
+
+/// All is quiet now: ends the prepared transactions, lets every short wait pass, and expects that
+/// a reader with hints leaves nothing that one without, or the table, has.
+async fn everything_is_found(cx: &Cx, c: &Conn, common: &Common, when: &str) {
+    let left = format!(
+        "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE '{}%'",
+        cx.db
+    );
+    for (n, row) in c.rows(&left).await.iter().enumerate() {
+        let how = if n % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
+        let gid = row[0].as_deref().unwrap();
+        c.run(&format!("{how} PREPARED '{gid}'")).await;
+    }
+    common.prepared.lock().unwrap().clear();
+    c.until(
+        "SELECT count(*) = 0 FROM mq.q WHERE state = 'delayed' OR \
+         state = 'leased' AND visible_at < clock_timestamp() + '10 min'",
+    )
+    .await;
+    let hinted = cx.connect().await;
+    let (mut empty, mut token) = (0, u64::MAX / 2);
+    while empty < 3 {
+        let hands = hinted.hands("'q', 50, '1 hour'").await;
+        empty = if hands.is_empty() { empty + 1 } else { 0 };
+        for hand in hands {
+            token += 1;
+            common.holders.take(hand.id, token, true);
+        }
+    }
+    let missed = c
+        .rows("SELECT id, priority, state, visible_at, attempts, failures FROM mq.q WHERE state <> 'leased'")
+        .await;
+    assert!(
+        missed.is_empty(),
+        "{when}: not found with hints: {missed:?}"
+    );
+    let unhinted = cx.connect().await;
+    unhinted.run("SET pg_broker.hints = off").await;
+    assert_eq!(unhinted.hands("'q', 100").await, [], "{when}");
+}
+
+/// Every message that was sent is done, or dead, or can still be had; and one of these only.
+async fn nothing_is_lost(cx: &Cx, c: &Conn) {
+    c.run("SELECT mq.release_batch('q', (SELECT array_agg(id) FROM mq.q))")
+        .await;
+    let hinted = cx.connect().await;
+    let drain = "INSERT INTO done SELECT (body#>>'{}')::bigint FROM mq.pop('q', 100) RETURNING n";
+    while !hinted.rows(drain).await.is_empty() {}
+    c.until("SELECT mq.maintain('q') = 0").await;
+    assert_eq!(c.int("SELECT count(*) FROM mq.q").await, 0, "left over");
+    let dead = "SELECT (body#>>'{}')::bigint AS n FROM mq.q_dead";
+    let ended = format!("SELECT n FROM done UNION ALL {dead}");
+    let differ = |a: &str, b: &str| {
+        format!("SELECT string_agg(n::text, ' ') FROM (({a}) EXCEPT ALL ({b})) d")
+    };
+    let lost = c.text(&differ("SELECT n FROM sent", &ended)).await;
+    assert_eq!(lost, "NULL", "lost");
+    let twice = c.text(&differ(&ended, "SELECT n FROM sent")).await;
+    assert_eq!(twice, "NULL", "ended twice, or never sent");
+    assert!(c.int("SELECT count(*) FROM sent").await > 100);
+}
