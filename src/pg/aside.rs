@@ -5,7 +5,7 @@ use super::roster::{self, Entry};
 use super::value::Oid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 thread_local! {
     /// The transaction in progress makes something that a worker should know, if it commits.
     static NEWS: Cell<bool> = const { Cell::new(false) };
+    /// Databases that the transaction in progress keeps workers out of.
+    static HELD: RefCell<Vec<&'static Entry>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The worker is waited for so long; then PostgreSQL waits for it, as for any session.
@@ -25,25 +27,17 @@ pub fn announce_at_commit() {
     NEWS.with(|n| n.set(true));
 }
 
-/// A database that its worker keeps out of as long as this lives.
-struct Kept(&'static Entry);
-
-impl Kept {
-    fn keep(database: Oid) -> Option<Self> {
-        let entry = roster::entry(u32::from(database))?;
-        entry.hold();
-        let kept = Kept(entry);
-        let since = Instant::now();
-        while entry.worker_pid().is_some() && since.elapsed() < PATIENCE {
-            super::wait::nap(2);
-        }
-        Some(kept)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.0.give_back();
+/// Keeps the worker out of a database until this transaction ends: only then can others see what
+/// it did.
+fn keep_out(database: Oid) {
+    let Some(entry) = roster::entry(u32::from(database)) else {
+        return;
+    };
+    HELD.with(|h| h.borrow_mut().push(entry));
+    entry.hold();
+    let since = Instant::now();
+    while entry.worker_pid().is_some() && since.elapsed() < PATIENCE {
+        super::wait::nap(2);
     }
 }
 
@@ -143,7 +137,9 @@ unsafe extern "C-unwind" fn on_utility(
         let statement = (*planned).utilityStmt;
         let is_news = is_news(statement);
         let ends_prepared = ends_prepared(statement);
-        let _kept = wanted(statement).and_then(Kept::keep);
+        if let Some(database) = wanted(statement) {
+            keep_out(database);
+        }
         match PREVIOUS {
             Some(previous) => pg_guard_ffi_boundary(|| {
                 previous(
@@ -177,7 +173,21 @@ unsafe extern "C-unwind" fn on_utility(
     }
 }
 
+fn give_back() {
+    HELD.with(|h| {
+        if let Ok(mut held) = h.try_borrow_mut() {
+            held.drain(..).for_each(Entry::give_back);
+        }
+    });
+}
+
 unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    if let pg_sys::XactEvent::XACT_EVENT_COMMIT
+    | pg_sys::XactEvent::XACT_EVENT_ABORT
+    | pg_sys::XactEvent::XACT_EVENT_PREPARE = event
+    {
+        give_back();
+    }
     match event {
         pg_sys::XactEvent::XACT_EVENT_COMMIT if NEWS.with(|n| n.replace(false)) => {
             roster::announce();

@@ -49,14 +49,12 @@ pub fn run(_: Argument) {
 /// Starts what is to be started. Gives how long there is nothing else to do.
 fn round(sites: &mut HashMap<u32, Site>, now: Micros) -> Micros {
     let databases = worker::databases();
+    for (database, site) in sites.iter_mut() {
+        site.follow(roster::entry(*database), now);
+    }
     sites.retain(|database, site| databases.contains(database) || site.running.is_some());
     roster::retain(|database| databases.contains(&database));
     blames::forget(|database, _| !databases.contains(&database));
-    for (database, site) in sites.iter_mut() {
-        if let Some(entry) = roster::entry(*database) {
-            site.follow(entry, now);
-        }
-    }
     if !settings::WORKER.get() {
         return LONGEST;
     }
@@ -119,7 +117,7 @@ fn begin(sites: &mut HashMap<u32, Site>, database: u32, now: Micros) -> bool {
 
 impl Site {
     /// Notices that the worker has ended, and why.
-    fn follow(&mut self, entry: &Entry, now: Micros) {
+    fn follow(&mut self, entry: Option<&Entry>, now: Micros) {
         let Some((started, since)) = &self.running else {
             return;
         };
@@ -128,13 +126,15 @@ impl Site {
         }
         let worked = now - since;
         self.running = None;
-        let after = match entry.outcome() {
+        let after = match entry.map_or(Outcome::None, Entry::outcome) {
             Outcome::NoExtension => NO_EXTENSION,
             Outcome::NoQueues => NO_QUEUES,
             Outcome::Aside => 0,
             Outcome::None => {
                 self.failures = if worked > SOUND { 1 } else { self.failures + 1 };
-                if self.failures >= WORRYING {
+                if let Some(entry) = entry
+                    && self.failures >= WORRYING
+                {
                     let why = "the worker ends again and again; see the server's log";
                     entry.set_error(Some(why), now);
                 }
