@@ -4,7 +4,6 @@
 use super::roster::{self, Entry};
 use super::value::Oid;
 use pgrx::pg_sys;
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
@@ -36,7 +35,7 @@ fn keep_out(database: Oid) {
     HELD.with(|h| h.borrow_mut().push(entry));
     entry.hold();
     let since = Instant::now();
-    while entry.worker_pid().is_some() && since.elapsed() < PATIENCE {
+    while entry.is_manned() && since.elapsed() < PATIENCE {
         super::wait::nap(2);
     }
 }
@@ -119,8 +118,31 @@ unsafe fn ends_prepared(statement: *mut pg_sys::Node) -> bool {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // PostgreSQL's to say
+unsafe extern "C-unwind" {
+    // Not pgrx's, which would take an error apart and lose its place in the statement.
+    #[link_name = "standard_ProcessUtility"]
+    fn carry_out(
+        planned: *mut pg_sys::PlannedStmt,
+        query: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
 #[pgrx::pg_guard]
+unsafe extern "C-unwind" fn before(statement: *mut pg_sys::Node) {
+    // SAFETY: the statement about to run.
+    if let Some(database) = unsafe { wanted(statement) } {
+        keep_out(database);
+    }
+}
+
+/// Errors pass through this by a jump: it holds nothing that must be dropped.
+#[allow(clippy::too_many_arguments)] // PostgreSQL's to say
 unsafe extern "C-unwind" fn on_utility(
     planned: *mut pg_sys::PlannedStmt,
     query: *const c_char,
@@ -137,33 +159,18 @@ unsafe extern "C-unwind" fn on_utility(
         let statement = (*planned).utilityStmt;
         let is_news = is_news(statement);
         let ends_prepared = ends_prepared(statement);
-        if let Some(database) = wanted(statement) {
-            keep_out(database);
-        }
-        match PREVIOUS {
-            Some(previous) => pg_guard_ffi_boundary(|| {
-                previous(
-                    planned,
-                    query,
-                    read_only_tree,
-                    context,
-                    params,
-                    environment,
-                    dest,
-                    completion,
-                );
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                planned,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
-        }
+        before(statement);
+        let next = PREVIOUS.unwrap_or(carry_out);
+        next(
+            planned,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            dest,
+            completion,
+        );
         if is_news {
             announce_at_commit();
         }

@@ -95,11 +95,15 @@ fn begin(sites: &mut HashMap<u32, Site>, database: u32, now: Micros) -> bool {
     let allowed = usize::try_from(settings::WORKERS.get()).unwrap_or(1);
     let at_work = sites.values().filter(|s| s.running.is_some()).count();
     if at_work < allowed {
+        let Some(entry) = roster::entry(database).filter(|e| e.summon()) else {
+            return true;
+        };
         if let Some(started) = worker::start(c"pg_broker_worker", database) {
             let site = sites.entry(database).or_default();
             site.running = Some((started, now));
             return true;
         }
+        entry.dismiss();
         roster::note_no_slot(now);
     }
     let longest = sites
@@ -126,6 +130,9 @@ impl Site {
         }
         let worked = now - since;
         self.running = None;
+        if let Some(entry) = entry {
+            entry.dismiss();
+        }
         let after = match entry.map_or(Outcome::None, Entry::outcome) {
             Outcome::NoExtension => NO_EXTENSION,
             Outcome::NoQueues => NO_QUEUES,
