@@ -4,7 +4,7 @@
 use super::roster::{self, Entry};
 use super::value::Oid;
 use pgrx::pg_sys;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 thread_local! {
     /// The transaction in progress makes something that a worker should know, if it commits.
     static NEWS: Cell<bool> = const { Cell::new(false) };
+    /// Databases that the transaction in progress keeps workers out of.
+    static HELD: RefCell<Vec<&'static Entry>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The worker is waited for so long; then PostgreSQL waits for it, as for any session.
@@ -24,25 +26,17 @@ pub fn announce_at_commit() {
     NEWS.with(|n| n.set(true));
 }
 
-/// A database that its worker keeps out of as long as this lives.
-struct Kept(&'static Entry);
-
-impl Kept {
-    fn keep(database: Oid) -> Option<Self> {
-        let entry = roster::entry(u32::from(database))?;
-        entry.hold();
-        let kept = Kept(entry);
-        let since = Instant::now();
-        while entry.worker_pid().is_some() && since.elapsed() < PATIENCE {
-            super::wait::sleep(Some(2));
-        }
-        Some(kept)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.0.give_back();
+/// Keeps the worker out of a database until this transaction ends: only then can others see what
+/// it did.
+fn keep_out(database: Oid) {
+    let Some(entry) = roster::entry(u32::from(database)) else {
+        return;
+    };
+    HELD.with(|h| h.borrow_mut().push(entry));
+    entry.hold();
+    let since = Instant::now();
+    while entry.is_manned() && since.elapsed() < PATIENCE {
+        super::wait::sleep(Some(2));
     }
 }
 
@@ -125,8 +119,9 @@ unsafe fn ends_prepared(statement: *mut pg_sys::Node) -> bool {
 }
 
 unsafe extern "C-unwind" {
-    #[allow(clippy::too_many_arguments)] // PostgreSQL's to say
-    fn standard_ProcessUtility(
+    // Not pgrx's, which would take an error apart and lose its place in the statement.
+    #[link_name = "standard_ProcessUtility"]
+    fn carry_out(
         planned: *mut pg_sys::PlannedStmt,
         query: *const c_char,
         read_only_tree: bool,
@@ -138,20 +133,15 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Keeps the worker out of the database that a statement wants for itself.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn stand_aside(statement: *mut pg_sys::Node) {
-    // SAFETY: the statement that is about to run.
-    unsafe { KEPT.set(wanted(statement).and_then(Kept::keep)) }
+unsafe extern "C-unwind" fn before(statement: *mut pg_sys::Node) {
+    // SAFETY: the statement about to run.
+    if let Some(database) = unsafe { wanted(statement) } {
+        keep_out(database);
+    }
 }
 
-thread_local! {
-    /// Until the statement is over, or its transaction: an error passes the hook by.
-    static KEPT: Cell<Option<Kept>> = const { Cell::new(None) };
-}
-
-/// What PostgreSQL raises in here goes by without being touched, so that no error loses its
-/// position, constraint or context: no Rust value with a destructor may live across the call.
+/// Errors pass through this by a jump: it holds nothing that must be dropped.
 #[allow(clippy::too_many_arguments)] // PostgreSQL's to say
 unsafe extern "C-unwind" fn on_utility(
     planned: *mut pg_sys::PlannedStmt,
@@ -169,10 +159,8 @@ unsafe extern "C-unwind" fn on_utility(
         let statement = (*planned).utilityStmt;
         let is_news = is_news(statement);
         let ends_prepared = ends_prepared(statement);
-        if may_want(statement) {
-            stand_aside(statement);
-        }
-        let next = PREVIOUS.unwrap_or(standard_ProcessUtility);
+        before(statement);
+        let next = PREVIOUS.unwrap_or(carry_out);
         next(
             planned,
             query,
@@ -183,7 +171,6 @@ unsafe extern "C-unwind" fn on_utility(
             dest,
             completion,
         );
-        KEPT.set(None);
         if is_news {
             announce_at_commit();
         }
@@ -193,26 +180,26 @@ unsafe extern "C-unwind" fn on_utility(
     }
 }
 
-/// Whether a statement is of a kind that may want a database for itself.
-unsafe fn may_want(statement: *mut pg_sys::Node) -> bool {
-    // SAFETY: reads the tag.
-    let tag = unsafe { (*statement).type_ };
-    matches!(
-        tag,
-        pg_sys::NodeTag::T_DropdbStmt
-            | pg_sys::NodeTag::T_CreatedbStmt
-            | pg_sys::NodeTag::T_RenameStmt
-            | pg_sys::NodeTag::T_AlterDatabaseStmt
-    )
+fn give_back() {
+    HELD.with(|h| {
+        if let Ok(mut held) = h.try_borrow_mut() {
+            held.drain(..).for_each(Entry::give_back);
+        }
+    });
 }
 
 unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    if let pg_sys::XactEvent::XACT_EVENT_COMMIT
+    | pg_sys::XactEvent::XACT_EVENT_ABORT
+    | pg_sys::XactEvent::XACT_EVENT_PREPARE = event
+    {
+        give_back();
+    }
     match event {
         pg_sys::XactEvent::XACT_EVENT_COMMIT if NEWS.with(|n| n.replace(false)) => {
             roster::announce();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
-            KEPT.set(None);
             NEWS.with(|n| n.set(false));
         }
         _ => {}

@@ -32,6 +32,8 @@ pub struct Entry {
     /// somebody else's idle wake-up.
     latch: AtomicU64,
     outcome: AtomicU32,
+    /// A worker was asked for and has not signed on yet.
+    summoned: AtomicBool,
     /// The worker shall leave.
     leave: AtomicBool,
     /// Something has changed: look here now, whatever was found before.
@@ -201,6 +203,7 @@ impl Entry {
         self.worker.store(0, Ordering::Release);
         self.latch.store(0, Ordering::Release);
         self.outcome.store(0, Ordering::Release);
+        self.summoned.store(false, Ordering::Release);
         self.leave.store(false, Ordering::Release);
         self.news.store(false, Ordering::Release);
         self.holder.store(0, Ordering::Release);
@@ -216,6 +219,28 @@ impl Entry {
         self.alarm.store(0, Ordering::Release);
         self.latch.store(own_latch(), Ordering::Release);
         self.worker.store(own_pid(), Ordering::Release);
+        self.summoned.store(false, Ordering::Release);
+    }
+
+    /// A worker is about to be started; false when somebody wants the database for himself. For the
+    /// launcher alone.
+    pub fn summon(&self) -> bool {
+        self.summoned.store(true, Ordering::SeqCst);
+        let may_come = !self.is_held();
+        if !may_come {
+            self.dismiss();
+        }
+        may_come
+    }
+
+    /// The worker that was asked for does not come, or has ended.
+    pub fn dismiss(&self) {
+        self.summoned.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether a worker is here, or about to come.
+    pub fn is_manned(&self) -> bool {
+        self.summoned.load(Ordering::SeqCst) || self.worker_pid().is_some()
     }
 
     pub(in crate::pg) fn sign_off(&self) {
@@ -251,7 +276,7 @@ impl Entry {
 
     /// Keeps workers out of the database until `give_back`, or until this process has ended.
     pub fn hold(&self) {
-        self.holder.store(own_pid(), Ordering::Release);
+        self.holder.store(own_pid(), Ordering::SeqCst);
         self.wake_worker();
     }
 
@@ -261,7 +286,7 @@ impl Entry {
     }
 
     pub fn is_held(&self) -> bool {
-        is_alive(self.holder.load(Ordering::Acquire))
+        is_alive(self.holder.load(Ordering::SeqCst))
     }
 
     pub fn set_outcome(&self, outcome: Outcome) {

@@ -161,11 +161,9 @@ pub fn become_worker(arg: &Argument) -> Option<&'static Entry> {
 }
 
 /// Ends the launcher, so that it is started again unless the server stops.
-#[allow(unreachable_code)] // whether proc_exit returns is declared in some versions only
-pub fn end_launcher() -> ! {
+pub fn end_launcher() {
     // SAFETY: outside of any transaction. After 0 it would never be started again.
     unsafe { pg_sys::proc_exit(1) };
-    std::process::exit(1)
 }
 
 /// Sleeps up to so many milliseconds, or until somebody sets the latch, and takes in changed

@@ -49,14 +49,12 @@ pub fn run(_: Argument) {
 /// Starts what is to be started. Gives how long there is nothing else to do.
 fn round(sites: &mut HashMap<u32, Site>, now: Micros) -> Micros {
     let databases = worker::databases();
+    for (database, site) in sites.iter_mut() {
+        site.follow(roster::entry(*database), now);
+    }
     sites.retain(|database, site| databases.contains(database) || site.running.is_some());
     roster::retain(|database| databases.contains(&database));
     blames::forget(|database, _| !databases.contains(&database));
-    for (database, site) in sites.iter_mut() {
-        if let Some(entry) = roster::entry(*database) {
-            site.follow(entry, now);
-        }
-    }
     if !settings::WORKER.get() {
         return LONGEST;
     }
@@ -97,11 +95,15 @@ fn begin(sites: &mut HashMap<u32, Site>, database: u32, now: Micros) -> bool {
     let allowed = usize::try_from(settings::WORKERS.get()).unwrap_or(1);
     let at_work = sites.values().filter(|s| s.running.is_some()).count();
     if at_work < allowed {
+        let Some(entry) = roster::entry(database).filter(|e| e.summon()) else {
+            return true;
+        };
         if let Some(started) = worker::start(c"pg_broker_worker", database) {
             let site = sites.entry(database).or_default();
             site.running = Some((started, now));
             return true;
         }
+        entry.dismiss();
         roster::note_no_slot(now);
     }
     let longest = sites
@@ -119,7 +121,7 @@ fn begin(sites: &mut HashMap<u32, Site>, database: u32, now: Micros) -> bool {
 
 impl Site {
     /// Notices that the worker has ended, and why.
-    fn follow(&mut self, entry: &Entry, now: Micros) {
+    fn follow(&mut self, entry: Option<&Entry>, now: Micros) {
         let Some((started, since)) = &self.running else {
             return;
         };
@@ -128,13 +130,18 @@ impl Site {
         }
         let worked = now - since;
         self.running = None;
-        let after = match entry.outcome() {
+        if let Some(entry) = entry {
+            entry.dismiss();
+        }
+        let after = match entry.map_or(Outcome::None, Entry::outcome) {
             Outcome::NoExtension => NO_EXTENSION,
             Outcome::NoQueues => NO_QUEUES,
             Outcome::Aside => 0,
             Outcome::None => {
                 self.failures = if worked > SOUND { 1 } else { self.failures + 1 };
-                if self.failures >= WORRYING {
+                if let Some(entry) = entry
+                    && self.failures >= WORRYING
+                {
                     let why = "the worker ends again and again; see the server's log";
                     entry.set_error(Some(why), now);
                 }

@@ -54,6 +54,8 @@ mod upgrade;
 mod values;
 mod verbs;
 mod wake;
+mod worker;
+mod worker_moves;
 mod world;
 
 use std::process::ExitCode;
@@ -87,6 +89,8 @@ fn all() -> Vec<harness::Test> {
         dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        worker::tests(),
+        worker_moves::tests(),
         pauses::tests(),
         ddl::tests(),
         contract::tests(),
