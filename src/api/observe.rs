@@ -11,10 +11,9 @@ use crate::pg::shmem;
 use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
-use crate::queue::send;
+use crate::queue::{look, send};
 use crate::settings;
 use crate::sql_function;
-use crate::storage::count;
 
 sql_function!(mq_version, pg_finfo_mq_version, version);
 sql_function!(mq_status, pg_finfo_mq_status, status);
@@ -44,7 +43,7 @@ fn measure(call: &Call) -> Result<Value> {
     let mut row = nothing;
     // A standby has no data of unlogged tables.
     if !(q.unlogged && rel::in_recovery()) {
-        let c = count::count(&q, now);
+        let c = look::count(&q, now);
         row[0] = Value::int8(c.ready);
         row[1] = Value::int8(c.delayed);
         row[2] = Value::int8(c.leased);

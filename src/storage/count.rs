@@ -1,7 +1,10 @@
-//! How many messages there are in which state, at a bounded cost: so many rows are looked at, and
-//! the rest is taken from the statistics that PostgreSQL keeps anyway.
+//! How many messages there are in which state, at a bounded cost. Up to so many rows are looked at
+//! one by one, and then the counts are exact. In a larger queue the ready ones are counted where
+//! readers would look, which leaves out what is leased or delayed; the rest is taken from the
+//! statistics that PostgreSQL keeps anyway.
 
-use super::row::{ENQUEUED_AT, Facts, Fate};
+use super::claim::{seek, walk_of};
+use super::row::{DEFAULT_RANK, ENQUEUED_AT, Facts, Fate};
 use crate::catalog::Queue;
 use crate::pg::rel;
 use crate::pg::table::{Pinned, Table};
@@ -11,7 +14,7 @@ use crate::pg::walk::Walk;
 /// So many rows are looked at, and one more.
 const EXACT: i64 = 10_000;
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Counts {
     pub ready: i64,
     pub delayed: i64,
@@ -21,44 +24,104 @@ pub struct Counts {
     pub oldest_ready: Option<Micros>,
 }
 
-pub fn count(q: &Queue, now: Micros) -> Counts {
-    let _pinned = Pinned::now();
-    let table = Table::open_to_read(q.storage);
-    let mut walk = Walk::by_id(&table, q.index);
-    walk.seek_from(0);
-    let mut counts = Counts::default();
-    let mut seen = 0;
-    while walk.next() {
-        if seen > EXACT {
-            estimate(q, &mut counts);
-            break;
+/// Rows being counted.
+struct Tally {
+    counts: Counts,
+    left: i64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Tally {
+            counts: Counts::default(),
+            left: EXACT + 1,
         }
-        seen += 1;
-        let facts = Facts::of(&walk);
+    }
+
+    /// Counts along a walk, as far as `wanted` says; false when there is no end of it.
+    fn along(
+        &mut self,
+        q: &Queue,
+        walk: &mut Walk,
+        now: Micros,
+        wanted: impl Fn(&Facts) -> Option<bool>,
+    ) -> bool {
+        while walk.next() {
+            if self.left == 0 {
+                return false;
+            }
+            self.left -= 1;
+            let facts = Facts::of(walk);
+            match wanted(&facts) {
+                None => return true,
+                Some(true) => self.add(q, walk, &facts, now),
+                Some(false) => {}
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, q: &Queue, walk: &Walk, facts: &Facts, now: Micros) {
+        let c = &mut self.counts;
         match facts.fate(q, now) {
             Fate::Ready => {
-                counts.ready += 1;
+                c.ready += 1;
                 let sent = walk.get(ENQUEUED_AT).as_timestamptz();
-                counts.oldest_ready = match (counts.oldest_ready, sent) {
+                c.oldest_ready = match (c.oldest_ready, sent) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
             }
-            Fate::Waits(_) if facts.is_leased(now) => counts.leased += 1,
-            Fate::Waits(_) => counts.delayed += 1,
+            Fate::Waits(_) if facts.is_leased(now) => c.leased += 1,
+            Fate::Waits(_) => c.delayed += 1,
             Fate::FailedOut | Fate::Expired => {}
         }
     }
-    counts
 }
 
-/// What was not looked at is taken to be like what was.
-fn estimate(q: &Queue, counts: &mut Counts) {
-    counts.estimated = true;
-    let seen = (counts.ready + counts.delayed + counts.leased).max(1);
-    let rest = (rel::live_rows(q.storage) - seen).max(0);
-    let share = |n: i64| (i128::from(rest) * i128::from(n) / i128::from(seen)) as i64;
-    counts.ready += share(counts.ready);
-    counts.delayed += share(counts.delayed);
-    counts.leased += share(counts.leased);
+/// `looks` gives where readers would look: rank, from, and to before which.
+pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)>) -> Counts {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(q.storage);
+    let mut head = Tally::new();
+    let mut walk = walk_of(q, &table, DEFAULT_RANK);
+    seek(&mut walk, DEFAULT_RANK, 0);
+    if head.along(q, &mut walk, now, |_| Some(true)) {
+        return head.counts;
+    }
+    drop(walk);
+    let mut ready = Tally::new();
+    let mut all = true;
+    for (rank, from, to) in looks {
+        let mut walk = walk_of(q, &table, rank);
+        seek(&mut walk, rank, from);
+        all &= ready.along(q, &mut walk, now, |f| {
+            (f.id() < to).then_some(f.place.rank == rank)
+        });
+    }
+    let live = rel::live_rows(q.storage).max(EXACT);
+    estimate(&head.counts, &ready.counts, all, live)
+}
+
+/// What was not looked at is taken to be like what was at the head; ready ones are known exactly
+/// when all of them were looked at.
+fn estimate(head: &Counts, ready: &Counts, all: bool, live: i64) -> Counts {
+    let known = if all { ready.ready } else { 0 };
+    let like = Counts {
+        ready: if all { 0 } else { head.ready.max(ready.ready) },
+        ..head.clone()
+    };
+    let seen = (like.ready + like.delayed + like.leased).max(1);
+    let share =
+        |n: i64| (i128::from((live - known).max(0)) * i128::from(n) / i128::from(seen)) as i64;
+    Counts {
+        ready: known + share(like.ready).max(like.ready),
+        delayed: share(like.delayed).max(head.delayed),
+        leased: share(like.leased).max(head.leased),
+        estimated: true,
+        oldest_ready: [head.oldest_ready, ready.oldest_ready]
+            .into_iter()
+            .flatten()
+            .min(),
+    }
 }

@@ -8,6 +8,7 @@ use super::touch;
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
 use crate::pg::prepared;
+use crate::pg::rel;
 use crate::pg::time::Micros;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS, RankTicket, Suspect, names_rank};
@@ -101,7 +102,8 @@ impl Looks {
     pub fn begin(q: &Queue, now: Micros) -> Self {
         let key = key(q);
         let own = touch::pending(key, now);
-        if settings::HINTS.get() && board::is_there() {
+        // What is prepared on a standby is not known before it is promoted.
+        if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
             match Self::ask(key, now, &own) {
                 Some(Answer::Look(looks)) => return looks,
                 Some(Answer::Unreliable) => {}
