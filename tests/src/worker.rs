@@ -176,6 +176,10 @@ async fn trouble_shows_in_the_status(_: Cx) {
     let fails = "SELECT warnings::text LIKE '%worker of this database fails: queue \"\"bad\"\"%' \
                  OR warnings::text LIKE '%worker of this database fails: queue \\\\\"bad\\\\\"%' FROM mq.status()";
     c.until(fails).await;
+    for _ in 0..20 {
+        assert!(c.yes(fails).await, "told as long as it lasts");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     c.run("SELECT mq.send('good', '1')").await;
     c.run("SELECT mq.read('good', 1, '100 ms')").await;
     c.until("SELECT count(*) = 1 FROM mq.good_dead").await;
