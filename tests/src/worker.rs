@@ -20,6 +20,7 @@ tests![
     notifies_together,
     notifies_when_due,
     notifies_of_a_prepared_send,
+    woken_for_what_comes_due,
     without_preload,
 ];
 
@@ -326,6 +327,28 @@ async fn notifies_of_a_prepared_send(_: Cx) {
     let other = server.connect("notifies_prepared").await;
     other.run("COMMIT PREPARED 'notifies_prepared'").await;
     heard(&ears, "the notification of a prepared send").await;
+}
+
+/// A worker that would sleep for long is woken for what comes due before.
+async fn woken_for_what_comes_due(_: Cx) {
+    let slow = "pg_broker.worker = on\npg_broker.maintenance_interval = '60 s'\n";
+    let server = Server::start("worker-slow", slow).await;
+    let c = server.connect("mq_template").await;
+    c.run("SELECT mq.create_queue('lease', max_failures => 1)")
+        .await;
+    let ears = listener(&server, "mq_template").await;
+    let started = Instant::now();
+    c.send("lease", 1).await;
+    c.run("SELECT mq.read('lease', 1, '600 ms')").await;
+    c.until("SELECT count(*) = 1 FROM mq.lease_dead").await;
+    c.run("SELECT mq.send('q', '1', delay => '600 ms')").await;
+    heard(&ears, "the notification of the send").await;
+    quiet(&ears).await;
+    heard(&ears, "the notification of the delay's end").await;
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "the worker slept on"
+    );
 }
 
 async fn without_preload(_: Cx) {
