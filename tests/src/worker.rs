@@ -17,6 +17,7 @@ tests![
     trouble_shows_in_the_status,
     comes_back,
     failures_add_up,
+    failures_of_savepoints,
     notifies_together,
     notifies_when_due,
     notifies_of_a_prepared_send,
@@ -225,10 +226,41 @@ async fn failures_add_up(_: Cx) {
         let other = server.connect("failures_add_up").await;
         other.run("BEGIN").await;
         assert_eq!(other.hand("'q'").await.failures, n);
-        other.run("ROLLBACK").await;
+        // What a reader was to write and did not is not lost with its transaction, whether it
+        // rolls back or its session dies.
+        if n == 1 {
+            other.run("ROLLBACK").await;
+            continue;
+        }
+        let gone = format!(
+            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {})",
+            other.pid
+        );
+        drop(other);
+        c.until(&gone).await;
     }
-    assert_eq!(c.hands("'q'").await, []);
+    assert_eq!(c.hands("'q'").await, [], "the third time was the last");
     c.until("SELECT count(*) = 1 FROM mq.q_dead").await;
+}
+
+/// A savepoint's end is enough, and a reader that takes nothing adds nothing.
+async fn failures_of_savepoints(_: Cx) {
+    let (server, c) = site("failures_of_savepoints").await;
+    c.run("SELECT mq.create_queue('q', max_failures => 5)")
+        .await;
+    let id = c.send("q", 1).await;
+    c.run("BEGIN; SELECT mq.read('q'); ROLLBACK").await;
+    let other = server.connect("failures_of_savepoints").await;
+    other
+        .run("BEGIN; SAVEPOINT s; SELECT mq.read('q', 1, '1 hour'); ROLLBACK TO s; COMMIT")
+        .await;
+    let hand = other.hand("'q', 1, '1 hour'").await;
+    assert_eq!((hand.id, hand.failures), (id, 2));
+    c.run("SELECT mq.read('q')").await;
+    assert!(
+        other.settle("ack", "q", &hand).await,
+        "counting takes nobody's hand-out away"
+    );
 }
 
 /// Waits until the listener has heard something, and gives how often.
