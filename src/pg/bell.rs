@@ -64,19 +64,23 @@ pub fn is_heard() -> bool {
 
 /// Marks a queue of this database and wakes the worker. Neither allocates nor raises.
 pub fn ring(storage: Oid) {
-    let Some(bell) = bell() else { return };
-    let mark = mark(u32::from(storage));
+    match put(u32::from(storage)) {
+        true => wake(),
+        false => ring_all(),
+    }
+}
+
+/// Marks a queue of this database, for the worker's next round; false when there is no room.
+pub fn put(storage: u32) -> bool {
+    let Some(bell) = bell() else { return true };
+    let mark = mark(storage);
     let home = (mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
-    let is_set = (0..PROBES)
+    (0..PROBES)
         .filter_map(|i| bell.marks.get((home + i) % MARKS))
         .any(|place| {
             let found = place.compare_exchange(FREE, mark, Ordering::AcqRel, Ordering::Acquire);
             found.is_ok() || found == Err(mark)
-        });
-    match is_set {
-        true => wake(),
-        false => ring_all(),
-    }
+        })
 }
 
 /// Marks all queues of this database and wakes the worker.

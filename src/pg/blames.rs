@@ -12,6 +12,8 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 const PLACES: usize = 4096;
+/// A message is kept within so many places from where its id says.
+const PROBES: usize = 64;
 /// Queues are told apart by so many counters, to see at once that there is nothing.
 const COUNTERS: usize = 256;
 const TRANCHE: &std::ffi::CStr = c"pg_broker failures";
@@ -95,11 +97,19 @@ pub fn add(storage: Oid, id: i64, failures: i64) -> bool {
     let (database, storage) = (roster::own_database(), u32::from(storage));
     locked(table, |places| {
         let is_same = |p: &Place| p.database == database && p.storage == storage && p.id == id;
-        if let Some(known) = places.iter_mut().find(|p| is_same(p)) {
-            known.failures = known.failures.saturating_add(failures);
-            return true;
+        let home = id.unsigned_abs() as usize + storage as usize * PROBES;
+        let mut free = None;
+        for at in (0..PROBES).map(|i| (home + i) % PLACES) {
+            match places.get_mut(at) {
+                Some(known) if is_same(known) => {
+                    known.failures = known.failures.saturating_add(failures);
+                    return true;
+                }
+                Some(place) if place.database == 0 => free = free.or(Some(at)),
+                _ => {}
+            }
         }
-        let Some(free) = places.iter_mut().find(|p| p.database == 0) else {
+        let Some(free) = free.and_then(|at| places.get_mut(at)) else {
             return false;
         };
         *free = Place {

@@ -15,6 +15,12 @@ pub fn machinery() -> Oid {
     Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID)
 }
 
+/// Whether a role may see how all queues are.
+pub fn monitors(role: Oid) -> bool {
+    // The predefined role pg_monitor; its OID is the same everywhere.
+    has_rights_of(role, Oid::from(3373))
+}
+
 /// Whether `member` has the rights of `role`.
 pub fn has_rights_of(member: Oid, role: Oid) -> bool {
     // SAFETY: looks up role membership.

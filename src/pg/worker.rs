@@ -191,6 +191,11 @@ pub fn idle(millis: i64) -> bool {
     false
 }
 
+/// Sleeps for so many microseconds, whatever happens: not for long.
+pub fn pause(micros: i64) {
+    std::thread::sleep(std::time::Duration::from_micros(micros.unsigned_abs()));
+}
+
 /// Why a transaction of a worker failed.
 pub struct Failure {
     pub message: String,

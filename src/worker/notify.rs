@@ -10,7 +10,7 @@ use crate::pg::value::Oid;
 use crate::pg::worker::{self, Failure};
 use crate::wake::notify;
 
-pub fn send(charges: &mut [Charge], now: Micros, fail: impl FnOnce(Failure)) {
+pub fn send(charges: &mut [Charge], now: Micros) -> Result<(), Failure> {
     let (storages, is_all) = bell::take();
     let wanted: Vec<&Charge> = charges
         .iter()
@@ -24,8 +24,11 @@ pub fn send(charges: &mut [Charge], now: Micros, fail: impl FnOnce(Failure)) {
             Ok(())
         });
         if let Err(failure) = sent {
-            storages.iter().for_each(|s| bell::ring(Oid::from(*s)));
-            return fail(failure);
+            // For the next round: not at once, lest it fail without a pause.
+            for storage in &storages {
+                bell::put(*storage);
+            }
+            return Err(failure);
         }
     }
     for charge in charges.iter_mut().filter(|c| c.notify && c.has_due) {
@@ -42,4 +45,5 @@ pub fn send(charges: &mut [Charge], now: Micros, fail: impl FnOnce(Failure)) {
             charge.has_due = passed.is_err();
         }
     }
+    Ok(())
 }

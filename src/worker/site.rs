@@ -17,14 +17,22 @@ use crate::queue::upkeep;
 use crate::settings;
 use crate::wake::frontier;
 use crate::wake::notify::{NextDue, next_due};
+use std::collections::BTreeMap;
 
 /// Options are read again after so long, should nobody have told that they changed.
 const KNOWN_FOR: Micros = 30 * SECOND;
 /// That something was done is written down at most this often; that it was looked at is kept in
 /// shared memory, so that an idle server writes nothing.
 const WRITTEN_EVERY: Micros = 60 * SECOND;
+/// Rounds are at least so far apart.
+const SPACING: Micros = 1000;
 /// Who did something is believed to be wanted elsewhere only when this has passed without.
 const LINGER: Micros = 5 * SECOND;
+
+const LISTING: &str = "looking for queues";
+const LOOKING: &str = "looking at a queue";
+const NOTING: &str = "noting that upkeep ran";
+const TIDYING: &str = "tidying up";
 
 struct Site {
     entry: &'static Entry,
@@ -35,8 +43,10 @@ struct Site {
     tidied: Micros,
     /// Since when there have been no queues.
     empty_since: Option<Micros>,
-    /// What went wrong in the round before.
-    trouble: Option<String>,
+    /// What goes wrong: by queue (0 for none) and duty.
+    troubles: BTreeMap<(u32, &'static str), String>,
+    /// What of it is known to others.
+    shown: Option<String>,
 }
 
 enum Step {
@@ -56,11 +66,14 @@ pub fn run(argument: Argument) {
         written: 0,
         tidied: time::now(),
         empty_since: None,
-        trouble: None,
+        troubles: BTreeMap::new(),
+        // Unlike anything: what the worker before us has shown is replaced.
+        shown: Some(String::new()),
     };
     loop {
-        // Whoever commits something due from here on wakes us, until it is known what comes next.
-        entry.set_alarm(Micros::MAX);
+        let began = time::now();
+        // Whoever commits something due before then wakes us: we do not sleep longer in any case.
+        entry.set_alarm(began + interval());
         let until = match site.round() {
             Step::SleepUntil(until) => until,
             Step::Leave(outcome) => return entry.set_outcome(outcome),
@@ -69,6 +82,10 @@ pub fn run(argument: Argument) {
         let millis = (until - time::now()).max(0) / 1000 + 1;
         if worker::idle(millis) {
             return;
+        }
+        // What comes in rapid succession is done together.
+        if time::now() - began < SPACING {
+            worker::pause(SPACING);
         }
     }
 }
@@ -83,8 +100,7 @@ impl Site {
             return Step::Leave(Outcome::Aside);
         }
         let now = time::now();
-        let mut trouble = None;
-        if let Some(outcome) = self.refresh(now, &mut trouble) {
+        if let Some(outcome) = self.refresh(now) {
             return Step::Leave(outcome);
         }
         let mut moved = 0;
@@ -92,22 +108,22 @@ impl Site {
         for charge in &mut charges {
             arm(charge, now);
         }
-        notify::send(&mut charges, now, |failure| {
-            self.fail("NOTIFY", failure, &mut trouble);
-        });
+        let sent = notify::send(&mut charges, now);
+        self.note(0, "sending NOTIFY", "sending NOTIFY", sent);
         for charge in &mut charges {
             for (n, duty) in charge.due(now) {
                 if self.is_unwanted() {
                     return Step::Leave(Outcome::Aside);
                 }
-                moved += self.perform(charge, n, duty, &mut trouble);
+                moved += self.perform(charge, n, duty);
             }
         }
         self.charges = charges;
-        self.write_down(now, moved, &mut trouble);
-        if trouble != self.trouble {
+        self.write_down(now, moved);
+        let trouble = self.troubles.values().next().cloned();
+        if trouble != self.shown {
             self.entry.set_error(trouble.as_deref(), now);
-            self.trouble = trouble;
+            self.shown = trouble;
         }
         self.entry.set_seen(now);
         if self.entry.has_news() {
@@ -119,13 +135,7 @@ impl Site {
     }
 
     /// Does one duty for one queue. Gives how many rows it moved.
-    fn perform(
-        &mut self,
-        charge: &mut Charge,
-        n: usize,
-        duty: &Duty,
-        trouble: &mut Option<String>,
-    ) -> u64 {
+    fn perform(&mut self, charge: &mut Charge, n: usize, duty: &Duty) -> u64 {
         let warnings = Collector::begin();
         let view = Oid::from(charge.view);
         let done = worker::transaction(|| match catalog::open_oid(view, Lock::Write)? {
@@ -142,30 +152,41 @@ impl Site {
         for warning in told {
             self.journal.tell(&context, &warning, now);
         }
-        match done {
-            Ok((moved, more)) => {
-                if more {
-                    charge.go_on(n, now);
-                }
-                moved
-            }
-            Err(failure) => {
-                self.fail(&context, failure, trouble);
-                0
-            }
+        let (moved, more) = self
+            .note(charge.view, duty.name, &context, done)
+            .unwrap_or_default();
+        if more {
+            charge.go_on(n, now);
         }
+        moved
     }
 
-    fn fail(&mut self, context: &str, failure: Failure, trouble: &mut Option<String>) {
-        if failure.is_busy {
-            return;
+    /// Keeps in mind whether something went well.
+    fn note<R>(
+        &mut self,
+        view: u32,
+        duty: &'static str,
+        context: &str,
+        done: std::result::Result<R, Failure>,
+    ) -> Option<R> {
+        match done {
+            Ok(result) => {
+                self.troubles.remove(&(view, duty));
+                Some(result)
+            }
+            // Somebody else was at it: that is no news of any kind.
+            Err(failure) if failure.is_busy => None,
+            Err(failure) => {
+                self.journal.tell(context, &failure.message, time::now());
+                let trouble = format!("{context}: {}", failure.message);
+                self.troubles.insert((view, duty), trouble);
+                None
+            }
         }
-        self.journal.tell(context, &failure.message, time::now());
-        *trouble = Some(format!("{context}: {}", failure.message));
     }
 
     /// Learns which queues there are. Says so when there is nothing to be here for.
-    fn refresh(&mut self, now: Micros, trouble: &mut Option<String>) -> Option<Outcome> {
+    fn refresh(&mut self, now: Micros) -> Option<Outcome> {
         let has_news = self.entry.take_news();
         if has_news {
             self.charges.iter_mut().for_each(|c| c.known = 0);
@@ -180,17 +201,15 @@ impl Site {
             }
             catalog::views(None).map(Some)
         });
-        let views: Vec<u32> = match listed {
-            Ok(Some(views)) => views.into_iter().map(u32::from).collect(),
-            Ok(None) => return Some(Outcome::NoExtension),
-            Err(failure) => {
-                self.fail("looking for queues", failure, trouble);
-                return None;
-            }
+        let views: Vec<u32> = match self.note(0, LISTING, LISTING, listed)? {
+            Some(views) => views.into_iter().map(u32::from).collect(),
+            None => return Some(Outcome::NoExtension),
         };
         self.charges.retain(|c| views.contains(&c.view));
+        self.troubles
+            .retain(|(view, _), _| *view == 0 || views.contains(view));
         for view in views {
-            self.look_up(view, now, trouble);
+            self.look_up(view, now);
         }
         if !self.charges.is_empty() {
             self.empty_since = None;
@@ -201,7 +220,7 @@ impl Site {
     }
 
     /// Learns of one queue, unless it is known well enough.
-    fn look_up(&mut self, view: u32, now: Micros, trouble: &mut Option<String>) {
+    fn look_up(&mut self, view: u32, now: Micros) {
         let at = self.charges.iter().position(|c| c.view == view);
         let known = at.and_then(|at| self.charges.get_mut(at));
         if known.as_ref().is_some_and(|c| now - c.known < KNOWN_FOR) {
@@ -218,19 +237,16 @@ impl Site {
             let queue = catalog::open_oid(Oid::from(view), Lock::Read)?;
             Ok(queue.and_then(|q| learn(&q)))
         });
-        match looked {
-            Ok(new) => self.charges.extend(new),
-            Err(failure) => self.fail("looking at a queue", failure, trouble),
-        }
+        let new = self.note(view, LOOKING, LOOKING, looked);
+        self.charges.extend(new.flatten());
     }
 
     /// Writes down that upkeep ran, if it did something, and tidies up in shared memory.
-    fn write_down(&mut self, now: Micros, moved: u64, trouble: &mut Option<String>) {
+    fn write_down(&mut self, now: Micros, moved: u64) {
         if moved > 0 && now - self.written > WRITTEN_EVERY {
             self.written = now;
-            if let Err(failure) = worker::transaction(upkeep::note_run) {
-                self.fail("noting that upkeep ran", failure, trouble);
-            }
+            let noted = worker::transaction(upkeep::note_run);
+            self.note(0, NOTING, NOTING, noted);
         }
         if now - self.tidied > WRITTEN_EVERY {
             self.tidied = now;
@@ -239,9 +255,7 @@ impl Site {
                 blames::forget(|db, storage| db == own && !rel::exists(Oid::from(storage)));
                 Ok(())
             });
-            if let Err(failure) = tidied {
-                self.fail("tidying up", failure, trouble);
-            }
+            self.note(0, TIDYING, TIDYING, tidied);
         }
     }
 }

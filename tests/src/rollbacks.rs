@@ -1,5 +1,6 @@
 //! Transactions that read and roll back again and again do not loop for ever unseen: they count as
-//! failures, whoever they were, and `max_failures` ends it.
+//! failures, and `max_failures` ends it. That other sessions know of them needs a server with the
+//! library preloaded: see `worker`.
 
 use crate::conn::Conn;
 use crate::harness::Cx;
@@ -11,8 +12,6 @@ tests![
     pop_counts_as_well,
     not_for_serialization_or_cancel,
     errors_count,
-    another_session_knows,
-    sessions_that_die,
 ];
 
 async fn queue(cx: &Cx) -> Conn {
@@ -112,41 +111,4 @@ async fn errors_count(cx: Cx) {
     c.refused("SELECT 1 / (id - id) FROM mq.read('q')", "22012")
         .await;
     assert_eq!(c.hands("'q'").await, [], "the third time was the last");
-}
-
-async fn another_session_knows(cx: Cx) {
-    let (c, other) = (queue(&cx).await, cx.connect().await);
-    let id = c.send("q", 1).await;
-    c.run("BEGIN; SELECT mq.read('q'); ROLLBACK").await;
-    // What a reader was to write and did not is not lost with its transaction.
-    other
-        .run("BEGIN; SAVEPOINT s; SELECT mq.read('q', 1, '1 hour'); ROLLBACK TO s; COMMIT")
-        .await;
-    let hand = other.hand("'q', 1, '1 hour'").await;
-    assert_eq!((hand.id, hand.failures), (id, 2));
-    c.run("SELECT mq.read('q')").await;
-    assert!(
-        other.settle("ack", "q", &hand).await,
-        "counting takes nobody's hand-out away"
-    );
-}
-
-/// Each attempt is another session, which ends with its transaction open.
-async fn sessions_that_die(cx: Cx) {
-    let c = queue(&cx).await;
-    let id = c.send("q", 1).await;
-    for n in 0..3 {
-        let dies = cx.connect().await;
-        dies.run("BEGIN").await;
-        let hand = dies.hand("'q'").await;
-        assert_eq!((hand.id, hand.failures), (id, n));
-        let gone = format!(
-            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {})",
-            dies.pid
-        );
-        drop(dies);
-        c.until(&gone).await;
-    }
-    assert_eq!(c.hands("'q'").await, [], "the third time was the last");
-    c.until("SELECT count(*) = 1 FROM mq.q_dead").await;
 }

@@ -17,9 +17,11 @@ tests![
     trouble_shows_in_the_status,
     comes_back,
     failures_add_up,
+    failures_of_savepoints,
     notifies_together,
     notifies_when_due,
     notifies_of_a_prepared_send,
+    woken_for_what_comes_due,
     without_preload,
 ];
 
@@ -176,6 +178,10 @@ async fn trouble_shows_in_the_status(_: Cx) {
     let fails = "SELECT warnings::text LIKE '%worker of this database fails: queue \"\"bad\"\"%' \
                  OR warnings::text LIKE '%worker of this database fails: queue \\\\\"bad\\\\\"%' FROM mq.status()";
     c.until(fails).await;
+    for _ in 0..20 {
+        assert!(c.yes(fails).await, "told as long as it lasts");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     c.run("SELECT mq.send('good', '1')").await;
     c.run("SELECT mq.read('good', 1, '100 ms')").await;
     c.until("SELECT count(*) = 1 FROM mq.good_dead").await;
@@ -220,10 +226,41 @@ async fn failures_add_up(_: Cx) {
         let other = server.connect("failures_add_up").await;
         other.run("BEGIN").await;
         assert_eq!(other.hand("'q'").await.failures, n);
-        other.run("ROLLBACK").await;
+        // What a reader was to write and did not is not lost with its transaction, whether it
+        // rolls back or its session dies.
+        if n == 1 {
+            other.run("ROLLBACK").await;
+            continue;
+        }
+        let gone = format!(
+            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {})",
+            other.pid
+        );
+        drop(other);
+        c.until(&gone).await;
     }
-    assert_eq!(c.hands("'q'").await, []);
+    assert_eq!(c.hands("'q'").await, [], "the third time was the last");
     c.until("SELECT count(*) = 1 FROM mq.q_dead").await;
+}
+
+/// A savepoint's end is enough, and a reader that takes nothing adds nothing.
+async fn failures_of_savepoints(_: Cx) {
+    let (server, c) = site("failures_of_savepoints").await;
+    c.run("SELECT mq.create_queue('q', max_failures => 5)")
+        .await;
+    let id = c.send("q", 1).await;
+    c.run("BEGIN; SELECT mq.read('q'); ROLLBACK").await;
+    let other = server.connect("failures_of_savepoints").await;
+    other
+        .run("BEGIN; SAVEPOINT s; SELECT mq.read('q', 1, '1 hour'); ROLLBACK TO s; COMMIT")
+        .await;
+    let hand = other.hand("'q', 1, '1 hour'").await;
+    assert_eq!((hand.id, hand.failures), (id, 2));
+    c.run("SELECT mq.read('q')").await;
+    assert!(
+        other.settle("ack", "q", &hand).await,
+        "counting takes nobody's hand-out away"
+    );
 }
 
 /// Waits until the listener has heard something, and gives how often.
@@ -322,6 +359,28 @@ async fn notifies_of_a_prepared_send(_: Cx) {
     let other = server.connect("notifies_prepared").await;
     other.run("COMMIT PREPARED 'notifies_prepared'").await;
     heard(&ears, "the notification of a prepared send").await;
+}
+
+/// A worker that would sleep for long is woken for what comes due before.
+async fn woken_for_what_comes_due(_: Cx) {
+    let slow = "pg_broker.worker = on\npg_broker.maintenance_interval = '60 s'\n";
+    let server = Server::start("worker-slow", slow).await;
+    let c = server.connect("mq_template").await;
+    c.run("SELECT mq.create_queue('lease', max_failures => 1)")
+        .await;
+    let ears = listener(&server, "mq_template").await;
+    let started = Instant::now();
+    c.send("lease", 1).await;
+    c.run("SELECT mq.read('lease', 1, '600 ms')").await;
+    c.until("SELECT count(*) = 1 FROM mq.lease_dead").await;
+    c.run("SELECT mq.send('q', '1', delay => '600 ms')").await;
+    heard(&ears, "the notification of the send").await;
+    quiet(&ears).await;
+    heard(&ears, "the notification of the delay's end").await;
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "the worker slept on"
+    );
 }
 
 async fn without_preload(_: Cx) {
