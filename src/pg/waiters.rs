@@ -277,7 +277,11 @@ impl Waiter {
             }
             let mut until = latest;
             let check = h.state.waiters.check_at;
-            let mut must_look = !*was_keeper || latest <= now;
+            // Also when what it sleeps for was found by somebody else, as the worker: he may not
+            // have taken it.
+            let slept_until = std::mem::take(&mut h.state.waiters.keeper_until);
+            let is_over = slept_until > looked_at && slept_until <= now;
+            let mut must_look = !*was_keeper || latest <= now || is_over;
             if check != 0 {
                 must_look |= check <= now;
                 if must_look {

@@ -8,7 +8,7 @@ use crate::pg::value::{Ty, Value};
 use crate::queue::bury;
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
-use crate::wake::frontier::Looks;
+use crate::wake::frontier::{self, Looks};
 use crate::wake::touch::{self, Begun};
 
 /// One call does at most so much of each duty.
@@ -19,7 +19,13 @@ const WALK: usize = 10_000;
 /// All duties for one queue. Gives how many rows were moved or removed.
 pub fn maintain(q: &Queue) -> Result<u64> {
     let now = time::now();
-    Ok(bury_overdue(q, now)? + trim_archive(q)? + expire_keys(q)?)
+    let mut done = bury_overdue(q, now)? + trim_archive(q)? + expire_keys(q)?;
+    let mut from = Some(0);
+    while let Some(at) = from {
+        let (n, on) = sweep(q, at)?;
+        (done, from) = (done + n, on);
+    }
+    Ok(done)
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
@@ -34,18 +40,21 @@ fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
 pub fn bury_due(q: &Queue) -> Result<u64> {
     let (now, begun) = (time::now(), touch::begin(q, 0));
     let mut looks = Looks::begin(q, now);
-    let mut found: Vec<Place> = Vec::new();
+    let (mut found, mut ready): (Vec<Place>, _) = (Vec::new(), Vec::new());
     while let Some((rank, from, to)) = looks.next() {
-        over::in_span(q, Some(rank), (from, to), WALK, now, &mut found);
+        over::in_span(q, Some(rank), (from, to), WALK, now, &mut found, &mut ready);
     }
     bury(q, found, now, begun)
 }
 
-/// Buries what is over among the rows from `from` on. Gives where to go on, until it was through.
+/// Buries what is over among the rows from `from` on, and has readers look where there are ready
+/// rows that nobody has reported, written by plain SQL or by replication. Gives where to go on, until it was through.
 pub fn sweep(q: &Queue, from: i64) -> Result<(u64, Option<i64>)> {
     let (now, begun) = (time::now(), touch::begin(q, from));
-    let mut found = Vec::new();
-    let at = over::in_span(q, None, (from, i64::MAX), WALK, now, &mut found);
+    let (mut found, mut ready) = (Vec::new(), Vec::new());
+    let span = (from, i64::MAX);
+    let at = over::in_span(q, None, span, WALK, now, &mut found, &mut ready);
+    frontier::found(q, &ready, now);
     Ok((bury(q, found, now, begun)?, (at < i64::MAX).then_some(at)))
 }
 

@@ -7,7 +7,7 @@ use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
 
 /// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
-/// those that are over into `found`. Gives where it got to: `to` when it was through.
+/// those that are over into `found`; those that may be handed out go into `ready`. Gives where it got to: `to` when it was through.
 pub fn in_span(
     q: &Queue,
     rank: Option<i16>,
@@ -15,6 +15,7 @@ pub fn in_span(
     rows: usize,
     now: Micros,
     found: &mut Vec<Place>,
+    ready: &mut Vec<(i16, i64)>,
 ) -> i64 {
     let _pinned = Pinned::now();
     let table = Table::open(q.storage);
@@ -32,10 +33,14 @@ pub fn in_span(
         if facts.id() >= to {
             return to;
         }
-        let is_over = matches!(facts.fate(q, now), Fate::FailedOut | Fate::Expired);
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
-        if is_asked && is_over && table.lock(facts.place.tid) {
-            found.push(facts.place);
+        match facts.fate(q, now) {
+            _ if !is_asked => {}
+            Fate::Ready => ready.push((facts.place.rank, facts.id())),
+            Fate::FailedOut | Fate::Expired if table.lock(facts.place.tid) => {
+                found.push(facts.place);
+            }
+            _ => {}
         }
         at = facts.id().saturating_add(1);
     }

@@ -10,6 +10,7 @@ use crate::pg::board::{self, Held};
 use crate::pg::prepared;
 use crate::pg::rel;
 use crate::pg::time::Micros;
+use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS, RankTicket, Suspect, names_rank};
 use pg_broker_core::frontier::{Dated, Span, Ticket};
@@ -264,6 +265,34 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
         key,
         ticket: Some(ticket),
         ranks,
+    }
+}
+
+/// Rows that may be handed out, found by who went through all of them: those that readers would not
+/// look at are reported.
+pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
+    // A few at a time: readers want the lock.
+    for part in ready.chunks(256) {
+        let mut calls = Calls::none();
+        board::with(key(q), false, |h| {
+            let mut n = 0;
+            for &(rank, id) in part {
+                let rank = usize::try_from(rank).unwrap_or_default();
+                let is_missed = h
+                    .lane(rank, false)
+                    .is_some_and(|lane| !lane.covers(id, now));
+                let is_unknown = rank != DEFAULT_RANK && h.state.knows_empty(rank);
+                if is_unknown {
+                    h.state.report_rank(rank);
+                }
+                if is_missed && let Some(lane) = h.lane(rank, false) {
+                    lane.report(id, id.saturating_add(1));
+                }
+                n += usize::from(is_missed || is_unknown);
+            }
+            h.wake(n, now, &mut calls);
+        });
+        calls.make();
     }
 }
 

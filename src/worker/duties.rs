@@ -98,8 +98,8 @@ const DUTIES: [Duty; 5] = [
         run: bury_expired,
     },
     Duty {
-        name: "looking for what should be buried",
-        is_due: |c| c.limited,
+        name: "looking for what nobody reported",
+        is_due: |_| true,
         every: seldom,
         run: sweep,
     },

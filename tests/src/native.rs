@@ -13,6 +13,8 @@ tests![
     functions_see_themselves,
     cursors_and_commits,
     old_snapshots_with_large_payloads,
+    rows_that_nobody_reported,
+    leases_do_not_wait_for_the_log,
 ];
 
 async fn queue(cx: &Cx) -> Conn {
@@ -244,4 +246,79 @@ async fn old_snapshots_with_large_payloads(cx: Cx) {
         assert!(old.settle("release", "q", &hand).await);
         old.run("COMMIT").await;
     }
+}
+
+/// A superuser writes rows past the queue, where readers have been: upkeep finds them, of every
+/// priority, and wakes who waits.
+async fn rows_that_nobody_reported(cx: Cx) {
+    let c = queue(&cx).await;
+    let storage = crate::storage::of(&c, "q").await;
+    for _ in 0..3 {
+        c.send("q", "\"sent\"").await;
+    }
+    assert_eq!(c.ints("SELECT id FROM mq.pop('q', 10)").await.len(), 3);
+    assert!(c.ints("SELECT id FROM mq.pop('q', 10)").await.is_empty());
+    let (_, task) = crate::wake::waiting(&cx, "CALL mq.wait('q', '20 s', NULL)").await;
+    c.run(&format!(
+        "INSERT INTO {storage} (id, enqueued_at, attempts, failures, rank, body) \
+         SELECT n, now(), 0, 0, rank, to_jsonb(n) FROM (VALUES (1, 5), (2, 0), (3, 9)) AS r(n, rank)"
+    ))
+    .await;
+    c.run("SELECT mq.maintain('q')").await;
+    assert_eq!(task.await.unwrap().unwrap(), "t");
+    let found = c.ints("SELECT id FROM mq.pop('q', 10)").await;
+    assert_eq!(
+        found,
+        [-4, -5, -3],
+        "found, in the order of their priorities"
+    );
+}
+
+/// A transaction that only leases is over before its log is on the disk; one that did anything
+/// else, or was told to wait, is not.
+async fn leases_do_not_wait_for_the_log(cx: Cx) {
+    let c = queue(&cx).await;
+    c.run("CREATE TABLE t (n int); SET synchronous_commit = on")
+        .await;
+    for n in 0..40 {
+        c.send("q", n).await;
+    }
+    // Whether the log up to the end of a transaction's own work is on the disk when it is over.
+    let flushed = async |work: &str| {
+        c.run(&format!(
+            "BEGIN; {work}; SELECT set_config('my.lsn', pg_current_wal_insert_lsn()::text, false); COMMIT"
+        ))
+        .await;
+        c.yes("SELECT pg_current_wal_flush_lsn() >= current_setting('my.lsn')::pg_lsn")
+            .await
+    };
+    // The log writer, or another session, may be faster than the question.
+    let mut waited = 0;
+    for _ in 0..6 {
+        waited += i32::from(flushed("SELECT mq.read('q')").await);
+    }
+    assert!(waited < 6, "every lease waited for the log");
+    for work in [
+        "SELECT mq.read('q'); INSERT INTO t VALUES (1)",
+        "INSERT INTO t VALUES (1); SELECT mq.read('q')",
+        "SELECT mq.read('q'); SAVEPOINT s; INSERT INTO t VALUES (1); RELEASE s",
+        "SELECT mq.pop('q')",
+        "SELECT mq.send('q', '1')",
+        "SET LOCAL pg_broker.lease_commit = sync; SELECT mq.read('q')",
+    ] {
+        for _ in 0..3 {
+            assert!(flushed(work).await, "not waited for the log: {work}");
+        }
+        assert_eq!(c.text("SHOW synchronous_commit").await, "on", "{work}");
+    }
+    // What fails on the way to its commit leaves the setting as it was.
+    c.run("CREATE TABLE u (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        .await;
+    c.refused(
+        "BEGIN; SELECT mq.read('q'); INSERT INTO u VALUES (1), (1); COMMIT",
+        "23505",
+    )
+    .await;
+    c.run("ROLLBACK").await;
+    assert_eq!(c.text("SHOW synchronous_commit").await, "on");
 }
