@@ -359,6 +359,13 @@ impl<'a> Actor<'a> {
     async fn roll_back(&mut self) {
         if let Some(open) = self.open.take() {
             self.undo(open.taken, open.settled, true);
+            if self.rng.one_in(2) {
+                // A failure that no message is blamed for: the session will not come back to them.
+                let _ = self
+                    .conn
+                    .cells("DO $$BEGIN RAISE SQLSTATE '40001'; END$$")
+                    .await;
+            }
             while self
                 .conn
                 .cells("ROLLBACK")
