@@ -105,7 +105,9 @@ impl<'a> Actor<'a> {
         match self.conn.cells(sql).await {
             Ok(rows) => Some(rows),
             Err(no) => {
-                let expected = ["57014", "40001", "40P01", "57P01", "08006", "55006"];
+                let expected = [
+                    "57014", "40001", "40P01", "57P01", "08006", "55006", "55P03",
+                ];
                 assert!(expected.contains(&no.code.as_str()), "{sql}\n{no:?}");
                 let lost = no.code.starts_with("08") || no.code == "57P01";
                 self.give_up(lost).await;
@@ -357,6 +359,13 @@ impl<'a> Actor<'a> {
     async fn roll_back(&mut self) {
         if let Some(open) = self.open.take() {
             self.undo(open.taken, open.settled, true);
+            if self.rng.one_in(2) {
+                // A failure that no message is blamed for: the session will not come back to them.
+                let _ = self
+                    .conn
+                    .cells("DO $$BEGIN RAISE SQLSTATE '40001'; END$$")
+                    .await;
+            }
             while self
                 .conn
                 .cells("ROLLBACK")
@@ -397,6 +406,8 @@ impl<'a> Actor<'a> {
     }
 }
 
+/// Deleting and mending wait for whoever has the message, who may be a prepared transaction: the
+/// wait is bounded.
 async fn connect(common: &Common, hints: bool) -> Conn {
     loop {
         let Ok(conn) = Conn::try_open(common.port, &common.db, "postgres").await else {
@@ -404,7 +415,9 @@ async fn connect(common: &Common, hints: bool) -> Conn {
         };
         let hints = if hints { "on" } else { "off" };
         if conn
-            .cells(&format!("SET pg_broker.hints = {hints}"))
+            .cells(&format!(
+                "SET pg_broker.hints = {hints}; SET lock_timeout = '1s'"
+            ))
             .await
             .is_ok()
         {

@@ -15,8 +15,12 @@ use tokio::task::JoinHandle;
 
 /// How many tests run at the same time.
 const AT_ONCE: usize = 5;
-/// No test may take longer.
-const BOUND: Duration = Duration::from_secs(240);
+
+/// No test may take longer: `TEST_SECONDS`, 240 unless told.
+fn bound() -> Duration {
+    let given = std::env::var("TEST_SECONDS").ok();
+    Duration::from_secs(given.and_then(|s| s.parse().ok()).unwrap_or(240))
+}
 
 tokio::task_local! { static CURRENT: String; }
 
@@ -147,11 +151,11 @@ async fn run_one(test: Test, server: Arc<Server>, number: usize) -> bool {
         made: Arc::default(),
     };
     let body = CURRENT.scope(test.name.clone(), (test.body)(cx.clone()));
-    let task = tokio::spawn(tokio::time::timeout(BOUND, body));
+    let task = tokio::spawn(tokio::time::timeout(bound(), body));
     let abort = task.abort_handle();
     let verdict = match task.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(format!("not done after {BOUND:?}")),
+        Ok(Err(_)) => Err(format!("not done after {:?}", bound())),
         Err(_) => {
             let panics = PANICS.get_or_init(Mutex::default).lock().unwrap();
             Err(panics

@@ -1,7 +1,7 @@
 //! `pg_broker_tests [filter…]`: what clients may rely on, tested with real servers.
 //!
 //! Environment: `PG` (18 or 15), `PGB_ROOT` (the repository), `SEED` (of the random histories),
-//! `LEDGER_SECONDS`, `SOAK_SECONDS`, `MEMORY_TIMES`. With filters only tests whose name contains one of them run.
+//! `LEDGER_SECONDS`, `SOAK_SECONDS`, `MEMORY_TIMES`, `TEST_SECONDS`. With filters only tests whose name contains one of them run.
 
 mod account;
 mod actor;
@@ -115,17 +115,14 @@ fn all() -> Vec<harness::Test> {
 
 /// The contract does not depend on what makes it fast: these run once more on a server whose readers
 /// do without hints, and on one that does not preload the library.
-const AGAIN: [&str; 12] = [
+const AGAIN: [&str; 9] = [
     "verbs::",
     "readers::",
     "pops::",
-    "settle::",
     "fence::",
     "dead::",
     "pauses::",
-    "rollbacks::",
     "isolation::",
-    "property::",
     "oracle::",
     "native::",
 ];

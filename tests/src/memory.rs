@@ -1,4 +1,5 @@
-//! A backend that works for days does not grow.
+//! A backend that works for days does not grow. `MEMORY_TIMES` (20000) says how many messages one
+//! session reads and acknowledges, and how often one transaction reads an empty queue.
 
 use crate::conn::Conn;
 use crate::harness::Cx;
@@ -6,6 +7,7 @@ use crate::tests;
 
 tests![
     reads_and_acks,
+    reads_and_acks_of_clients,
     empty_reads_in_one_transaction,
     many_queues_come_and_go,
     rollbacks_are_forgotten
@@ -25,6 +27,11 @@ fn resident(c: &Conn) -> i64 {
     let resident = fields.next().unwrap();
     // Shared buffers that it has touched are not its own.
     (resident - fields.next().unwrap()) * 4096
+}
+
+fn times() -> u32 {
+    let given = std::env::var("MEMORY_TIMES").ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }
 
 /// Runs the work once to warm up, then for real, and compares.
@@ -55,7 +62,37 @@ async fn reads_and_acks(cx: Cx) {
              IF NOT mq.ack('q', m.id, m.receipt) THEN RAISE 'not acked'; END IF; COMMIT; END LOOP; END$$"
         )
     };
-    does_not_grow(&c, &work(500), &work(20_000)).await;
+    does_not_grow(&c, &work(500), &work(times())).await;
+}
+
+/// As `reads_and_acks`, each statement sent by the client, with rollbacks, savepoints and errors.
+async fn reads_and_acks_of_clients(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('q', dedup_window => '1 ms')")
+        .await;
+    let rounds = async |n: u32| {
+        for _ in 0..n {
+            c.run("SELECT mq.send('q', '1', priority => 7), mq.send('q', '2', delay => '1 us')")
+                .await;
+            c.run("SELECT mq.ack('q', id, receipt) FROM mq.read('q', 2)")
+                .await;
+            c.run("BEGIN; SAVEPOINT a; SELECT mq.pop('q'); ROLLBACK TO a; SELECT mq.pop('q', 2)")
+                .await;
+            assert!(c.cells("SELECT 1/0").await.is_err());
+            c.run("ROLLBACK").await;
+            c.run("SELECT mq.purge_queue('q')").await;
+        }
+    };
+    rounds(200).await;
+    let before = (contexts(&c).await, resident(&c));
+    rounds(times() / 20).await;
+    let grown = (contexts(&c).await - before.0, resident(&c) - before.1);
+    assert!(grown.0 < 512 << 10, "contexts grew by {} kB", grown.0 >> 10);
+    assert!(
+        grown.1 < 4 << 20,
+        "the process grew by {} kB",
+        grown.1 >> 10
+    );
 }
 
 async fn empty_reads_in_one_transaction(cx: Cx) {
@@ -68,7 +105,7 @@ async fn empty_reads_in_one_transaction(cx: Cx) {
              PERFORM mq.ack('q', 5, 5); END LOOP; END$$"
         )
     };
-    does_not_grow(&c, &work(500), &work(20_000)).await;
+    does_not_grow(&c, &work(500), &work(times())).await;
     c.run("COMMIT").await;
 }
 

@@ -115,11 +115,13 @@ impl Level {
         for span in inner.ready.spans() {
             self.ready.add(*span);
         }
-        for batch in inner.waiting.iter() {
-            self.waiting.add(*batch);
-        }
+        // First what left: a row that was only touched left a moment and waits for the same again,
+        // and must not cancel that.
         for batch in inner.left.iter() {
             self.leave(batch);
+        }
+        for batch in inner.waiting.iter() {
+            self.waiting.add(*batch);
         }
     }
 }

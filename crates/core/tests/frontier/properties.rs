@@ -311,6 +311,23 @@ fn a_settle_rolled_back_leaves_the_lease() {
     assert_eq!(told(&mut touched), [Effect::Enter(Batch::one(7, 5000))]);
 }
 
+/// A row that was locked, or blamed, and waits for the same moment as before: the commit has to say
+/// so, or a reader that skipped it when it was due does not come back.
+#[test]
+fn a_row_only_touched_in_a_savepoint_is_told() {
+    for level in 1..=3 {
+        let mut touched = Touched::default();
+        touched.sent(1, 500);
+        touched.waits(level, 7, 100, Some(100));
+        (2..=level).rev().for_each(|l| touched.release(l));
+        let mut lane = Lane::fresh();
+        let ticket = lane.begin(150);
+        lane.publish(&ticket, 0, 1_000);
+        told(&mut touched).iter().for_each(|e| lane.apply(200, *e));
+        assert!(lane.covers(7, 100), "touched at level {level}");
+    }
+}
+
 #[test]
 fn a_batch_of_any_size_is_one_entry() {
     let mut touched = Touched::default();
