@@ -4,7 +4,8 @@
 # input file; its output must equal expected/NAME_PG.out, where there is one for this version,
 # else expected/NAME.out, or for races with several right outcomes any expected/NAME_1.out,
 # NAME_2.out … UPDATE=1 writes what came out as what is expected. UNHINTED=1 has readers do
-# without what shared memory says: everything must come out the same.
+# without what shared memory says: everything must come out the same. SETTINGS="NAME=VALUE …" goes
+# to the server besides.
 #
 # Both versions' servers are tested with the programs of PostgreSQL 18, so that only the
 # server's own differences show.
@@ -17,6 +18,7 @@ results=$RUN/results/$KIND-$pg
 server_name=$KIND-$pg
 hints=on
 [ "${UNHINTED-}" != 1 ] || hints=off
+read -ra settings <<<"${SETTINGS-}"
 bin=$("$ROOT/scripts/pgbin" 18)
 export LC_ALL=C.UTF-8 PGCLIENTENCODING=UTF8 PGAPPNAME=$KIND
 unset PGDATABASE PGOPTIONS PGSERVICE PGUSER PGHOST PGPORT
@@ -31,7 +33,7 @@ start_server() {
     trap '"$ROOT/scripts/server" "$server_name" "$pg" remove' EXIT
     # What comes out must not depend on when a worker comes by.
     "$ROOT/scripts/server" "$server_name" "$pg" start pg_broker.worker=off fsync=off synchronous_commit=off \
-        full_page_writes=off max_wal_size=4GB pg_broker.hints="$hints" 8>&-
+        full_page_writes=off max_wal_size=4GB pg_broker.hints="$hints" "${settings[@]}" 8>&-
     port=$("$ROOT/scripts/server" "$server_name" "$pg" port)
     sql postgres -c 'CREATE DATABASE pristine'
     sql pristine -c 'CREATE EXTENSION pg_broker'

@@ -11,6 +11,8 @@
 
 use super::value::{Oid, Value};
 use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
+use std::ffi::CStr;
+use std::sync::OnceLock;
 
 /// Where a row version lies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,6 +71,20 @@ pub struct Table {
     out: *mut pg_sys::TupleTableSlot,
     indexes: Option<Indexes>,
     wrote: bool,
+}
+
+/// `heap_update` can do without waiting, but a server built with assertions ends when it meets a
+/// row that is being modified then: there rows are locked first. Elsewhere that would be one more
+/// record in the log for every claim.
+fn must_lock_first() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // SAFETY: null, or the text of a setting that tells how the server was built.
+        unsafe {
+            let built = pg_sys::GetConfigOption(c"debug_assertions".as_ptr(), true, false);
+            !built.is_null() && CStr::from_ptr(built) == c"on"
+        }
+    })
 }
 
 /// How many rows are given to the access method at once.
@@ -231,7 +247,11 @@ impl Table {
     /// no longer the newest. A snapshot that keeps the version in its place must be active.
     pub fn update(&mut self, tid: Tid, row: &[Value]) -> bool {
         Self::fill(self.out, row);
-        match self.try_update(tid, false) {
+        let lock_first = must_lock_first();
+        if lock_first && !self.lock(tid) {
+            return false;
+        }
+        match self.try_update(tid, lock_first) {
             pg_sys::TM_Result::TM_Ok => true,
             // Also said of a row that only this transaction has locked. Once it is known to be
             // locked by us, there is nobody to wait for.
