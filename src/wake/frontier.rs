@@ -12,7 +12,7 @@ use crate::pg::rel;
 use crate::pg::time::Micros;
 use crate::pg::waiters::Calls;
 use crate::settings;
-use pg_broker_core::board::{Key, RANKS, RankTicket, Suspect, names_rank};
+use pg_broker_core::board::{ANY_RANK, Key, RANKS, RankTicket, Suspect, names_rank};
 use pg_broker_core::frontier::{Dated, Span, Ticket};
 use pg_broker_core::names::DEFAULT_PRIORITY;
 
@@ -302,13 +302,11 @@ fn suspect_all(h: &mut Held, prepared: &[u32]) {
         return;
     }
     for &xid in prepared {
-        for rank in 0..RANKS as u32 {
-            h.state.suspect(Suspect {
-                xid,
-                rank,
-                ids: ALL,
-            });
-        }
+        h.state.suspect(Suspect {
+            xid,
+            rank: ANY_RANK,
+            ids: ALL,
+        });
     }
     h.state.list();
 }
@@ -319,12 +317,13 @@ fn settle_suspects(h: &mut Held) {
         return;
     }
     while let Some(s) = h.state.take_ended(|xid| !board::is_open(xid)) {
-        let rank = s.rank as usize;
-        if rank != DEFAULT_RANK {
-            h.state.report_rank(rank);
-        }
-        if let Some(lane) = h.lane(rank, false) {
-            lane.report(s.ids.lo, s.ids.hi);
+        for rank in (0..RANKS).filter(|r| s.rank == ANY_RANK || s.rank as usize == *r) {
+            if rank != DEFAULT_RANK {
+                h.state.report_rank(rank);
+            }
+            if let Some(lane) = h.lane(rank, false) {
+                lane.report(s.ids.lo, s.ids.hi);
+            }
         }
     }
 }

@@ -53,7 +53,11 @@ impl Key {
     }
 }
 
-/// A prepared transaction and ids that it touched: to be reported when it has ended.
+/// A suspect of any rank.
+pub const ANY_RANK: u32 = u32::MAX;
+
+/// A prepared transaction and ids that it touched, of one rank or `ANY_RANK`: to be reported when
+/// it has ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suspect {
