@@ -7,7 +7,7 @@ use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
-use crate::storage::claim::{self, Claim, Take};
+use crate::storage::claim::{self, Claim, Claimed, Take};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -44,12 +44,11 @@ pub fn hand_out(
         claim.waiting.clear();
     }
     looks.finish(now);
-    let Claim {
+    let Claimed {
         changes,
         ended,
         over,
-        ..
-    } = claim;
+    } = claim.end();
     drop(pinned);
     if let Take::Until(_) = take {
         lease::end(clean);

@@ -40,21 +40,29 @@ pub struct Claim<'a> {
     now: Micros,
     take: Take,
     wanted: usize,
-    table: Table,
+    // Before the table, because they end in this order.
     by_id: Option<Walk>,
     by_rank: Option<Walk>,
+    table: Table,
     queue_name: Value,
     leased: Value,
+    changes: Vec<Change>,
+    ended: usize,
+    over: Vec<Place>,
+    /// Rows passed that wait, and until when.
+    pub waiting: Vec<(i64, Micros)>,
+    /// The first row of the present span that needs somebody's attention and got none.
+    left: Option<i64>,
+}
+
+/// What a reader came to.
+pub struct Claimed {
     /// What this transaction has done to rows.
     pub changes: Vec<Change>,
     /// How many of the messages handed out had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
     pub over: Vec<Place>,
-    /// Rows passed that wait, and until when.
-    pub waiting: Vec<(i64, Micros)>,
-    /// The first row of the present span that needs somebody's attention and got none.
-    left: Option<i64>,
 }
 
 impl<'a> Claim<'a> {
@@ -64,9 +72,9 @@ impl<'a> Claim<'a> {
             now,
             take,
             wanted,
-            table: Table::open(q.storage),
             by_id: None,
             by_rank: None,
+            table: Table::open(q.storage),
             queue_name: Value::text(&q.name),
             leased: Value::text("leased"),
             changes: Vec::new(),
@@ -79,6 +87,15 @@ impl<'a> Claim<'a> {
 
     pub fn is_satisfied(&self) -> bool {
         self.changes.len() >= self.wanted
+    }
+
+    /// Ends the walks, while their snapshot is still active.
+    pub fn end(self) -> Claimed {
+        Claimed {
+            changes: self.changes,
+            ended: self.ended,
+            over: self.over,
+        }
     }
 
     /// Walks the ids from `from` to before `to` of one rank, handing out through `hand`.

@@ -24,12 +24,16 @@ struct Session {
     open: bool,
     owed: Vec<Owed>,
     savepoints: Vec<usize>,
-    /// Failures to be written by the next read.
-    blame: BTreeMap<i64, i64>,
 }
+
+/// Failures to be written by a read.
+type Blame = BTreeMap<i64, i64>;
 
 struct Both {
     sessions: Vec<Session>,
+    /// By session; all in the first one where sessions share them, because there is memory to share.
+    blame: [Blame; SESSIONS],
+    shares: bool,
     rng: Rng,
     /// Hand-outs, current or not: id, receipt of the queue, receipt of the reference.
     given: Vec<(i64, i64, i64)>,
@@ -51,10 +55,13 @@ async fn same_as_plain_sql(cx: Cx) {
     let c = cx.connect().await;
     c.run(reference::SQL).await;
     let seed = seed();
+    let shares = c.text("SHOW shared_preload_libraries").await != "";
     for n in 0..HISTORIES {
         c.run("SELECT mq.create_queue('q'); TRUNCATE ref.m").await;
         let mut both = Both {
             sessions: Vec::new(),
+            blame: Default::default(),
+            shares,
             rng: Rng::new(seed.wrapping_add(n)),
             given: Vec::new(),
             prepared: Vec::new(),
@@ -68,7 +75,6 @@ async fn same_as_plain_sql(cx: Cx) {
                 open: false,
                 owed: Vec::new(),
                 savepoints: Vec::new(),
-                blame: BTreeMap::new(),
             };
             session.c.never_wait().await;
             if s == 0 {
@@ -154,7 +160,7 @@ impl Both {
     }
 
     async fn hand_out(&mut self, s: usize, verb: &str, many: u32, lease: &str) {
-        let blame = std::mem::take(&mut self.sessions[s].blame);
+        let blame = std::mem::take(self.blame(s));
         let lease = match verb {
             "read" => format!(", '{lease}'"),
             _ => String::new(),
@@ -239,17 +245,16 @@ impl Both {
     async fn back_to_savepoint(&mut self, s: usize) {
         if let Some(&mark) = self.sessions[s].savepoints.last() {
             self.rows(s, "ROLLBACK TO a".into()).await;
-            self.sessions[s].undo(mark);
+            self.undo(s, mark);
         }
     }
 
     async fn end(&mut self, s: usize, how: &str) {
         self.rows(s, how.into()).await;
-        let session = &mut self.sessions[s];
         if how == "ROLLBACK" {
-            session.undo(0);
+            self.undo(s, 0);
         }
-        session.close();
+        self.sessions[s].close();
     }
 
     async fn prepare(&mut self, s: usize) {
@@ -270,6 +275,17 @@ impl Both {
         true
     }
 
+    /// The failures that this session's next read writes.
+    fn blame(&mut self, s: usize) -> &mut Blame {
+        &mut self.blame[if self.shares { 0 } else { s }]
+    }
+
+    fn undo(&mut self, s: usize, mark: usize) {
+        for (id, n) in self.sessions[s].owed.split_off(mark) {
+            *self.blame(s).entry(id).or_default() += n;
+        }
+    }
+
     async fn compare(&self, c: &Conn) {
         let list = "SELECT string_agg(concat_ws(' ', id, priority, attempts, failures, state), ', ' ORDER BY id) FROM";
         let one = c.text(&format!("{list} mq.q")).await;
@@ -279,12 +295,6 @@ impl Both {
 }
 
 impl Session {
-    fn undo(&mut self, mark: usize) {
-        for (id, n) in self.owed.split_off(mark) {
-            *self.blame.entry(id).or_default() += n;
-        }
-    }
-
     fn close(&mut self) {
         self.open = false;
         self.owed.clear();
