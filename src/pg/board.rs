@@ -24,6 +24,10 @@ thread_local! {
     static FOUND: RefCell<HashMap<Key, usize>> = RefCell::default();
 }
 
+/// So many places are looked at for a queue, from where its key leads on: a queue that finds none
+/// goes without, and must not pay for looking.
+const PROBES: usize = 256;
+
 /// More places than this are not remembered.
 const REMEMBERED: usize = 4096;
 const TRANCHE: &std::ffi::CStr = c"pg_broker";
@@ -221,7 +225,7 @@ fn find(key: Key, create: bool, room: usize) -> Option<(usize, Locked)> {
     let _table = Locked::take(room, mode);
     let mut vacant = None;
     let mut at = None;
-    for i in 0..room {
+    for i in 0..room.min(PROBES) {
         let n = ((key.hash() as usize % room) + i) % room;
         let found = state(n)?.key;
         if found == key {

@@ -9,7 +9,6 @@ use crate::catalog::Queue;
 use crate::pg::table::Tid;
 use crate::pg::time::Micros;
 use crate::pg::walk::Walk;
-use pg_broker_core::names::DEFAULT_PRIORITY;
 
 pub const ID: usize = 0;
 pub const ENQUEUED_AT: usize = 1;
@@ -39,7 +38,7 @@ pub const COLUMNS: &str = "id bigint NOT NULL, enqueued_at timestamptz NOT NULL,
 pub const RANKS: i16 = pg_broker_core::board::RANKS as i16;
 
 /// The rank of messages with the default priority.
-pub const DEFAULT_RANK: i16 = RANKS - 1 - DEFAULT_PRIORITY;
+pub const DEFAULT_RANK: i16 = pg_broker_core::board::DEFAULT_RANK as i16;
 
 pub fn rank_of(priority: i16) -> i16 {
     RANKS - 1 - priority

@@ -12,11 +12,9 @@ use crate::pg::rel;
 use crate::pg::time::Micros;
 use crate::pg::waiters::Calls;
 use crate::settings;
-use pg_broker_core::board::{ANY_RANK, Key, RANKS, RankTicket, Suspect, names_rank};
+use pg_broker_core::board::{ANY_RANK, DEFAULT_RANK, Key, RANKS, RankTicket, Suspect, names_rank};
 use pg_broker_core::frontier::{Dated, Span, Ticket};
-use pg_broker_core::names::DEFAULT_PRIORITY;
 
-const DEFAULT_RANK: usize = RANKS - 1 - DEFAULT_PRIORITY as usize;
 const ALL: Span = Span::new(0, i64::MAX);
 
 /// What is known of one rank.

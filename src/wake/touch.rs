@@ -8,12 +8,9 @@ use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
 use crate::pg::xact;
-use pg_broker_core::board::{Key, RANKS, Suspect};
+use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, Suspect};
 use pg_broker_core::frontier::{Effect, Span, Touched};
-use pg_broker_core::names::DEFAULT_PRIORITY;
 use std::cell::RefCell;
-
-const DEFAULT_RANK: usize = RANKS - 1 - DEFAULT_PRIORITY as usize;
 
 struct Entry {
     key: Key,

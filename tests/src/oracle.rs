@@ -55,7 +55,7 @@ async fn same_as_plain_sql(cx: Cx) {
     let c = cx.connect().await;
     c.run(reference::SQL).await;
     let seed = seed();
-    let shares = c.text("SHOW shared_preload_libraries").await != "";
+    let shares = !c.text("SHOW shared_preload_libraries").await.is_empty();
     for n in 0..HISTORIES {
         c.run("SELECT mq.create_queue('q'); TRUNCATE ref.m").await;
         let mut both = Both {

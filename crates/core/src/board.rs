@@ -8,9 +8,12 @@
 //! All-zero bytes are the free state. Nothing here allocates or panics.
 
 use crate::frontier::{LaneOf, Span, TicketOf};
+use crate::names::DEFAULT_PRIORITY;
 
 /// How many ranks a queue has.
 pub const RANKS: usize = 10;
+/// The rank of messages with the default priority.
+pub const DEFAULT_RANK: usize = RANKS - 1 - DEFAULT_PRIORITY as usize;
 /// How many spans of prepared transactions a queue remembers.
 pub const SUSPECTS: usize = 16;
 
