@@ -267,11 +267,7 @@ async fn rows_that_nobody_reported(cx: Cx) {
     c.run("SELECT mq.maintain('q')").await;
     assert_eq!(task.await.unwrap().unwrap(), "t");
     let found = c.ints("SELECT id FROM mq.pop('q', 10)").await;
-    assert_eq!(
-        found,
-        [2, 1, 3],
-        "found, in the order of their priorities"
-    );
+    assert_eq!(found, [2, 1, 3], "found, in the order of their priorities");
 }
 
 /// A transaction that only leases is over before its log is on the disk; one that did anything
