@@ -3,6 +3,7 @@
 //! preloaded; when there is no room for a mark, the worker tells of all queues.
 
 use super::roster;
+use super::shmem::zeroed;
 use super::value::Oid;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -30,16 +31,9 @@ pub(in crate::pg) fn request() {
 
 /// Takes the memory in use, in the hook for that.
 pub(in crate::pg) fn startup() {
-    // SAFETY: called from shmem_startup_hook; ShmemInitStruct returns memory of the size asked
-    // for, zeroed here when it is new: all-zero is no marks.
-    unsafe {
-        let mut found = false;
-        let p = pg_sys::ShmemInitStruct(c"pg_broker bell".as_ptr(), size_of::<Bell>(), &mut found);
-        if !found {
-            std::ptr::write_bytes(p.cast::<u8>(), 0, size_of::<Bell>());
-        }
-        BELL.store(p.cast(), Ordering::Release);
-    }
+    // SAFETY: called from shmem_startup_hook; all-zero is no marks.
+    let bell = unsafe { zeroed(c"pg_broker bell", size_of::<Bell>()) };
+    BELL.store(bell, Ordering::Release);
 }
 
 fn bell() -> Option<&'static Bell> {

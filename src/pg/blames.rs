@@ -6,6 +6,7 @@
 //! error while the lock is held.
 
 use super::roster;
+use super::shmem::zeroed;
 use super::value::Oid;
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
@@ -50,20 +51,14 @@ pub(in crate::pg) fn request() {
 
 /// Takes the memory in use, in the hook for that.
 pub(in crate::pg) fn startup() {
-    // SAFETY: called from shmem_startup_hook; ShmemInitStruct returns memory of the size asked
-    // for, zeroed here when it is new: all-zero is no failures.
+    // SAFETY: called from shmem_startup_hook; all-zero is no failures.
     unsafe {
-        let mut found = false;
-        let p =
-            pg_sys::ShmemInitStruct(c"pg_broker blames".as_ptr(), size_of::<Table>(), &mut found);
-        if !found {
-            std::ptr::write_bytes(p.cast::<u8>(), 0, size_of::<Table>());
-        }
+        let table = zeroed(c"pg_broker blames", size_of::<Table>());
         LOCK.store(
             pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
             Ordering::Release,
         );
-        TABLE.store(p.cast(), Ordering::Release);
+        TABLE.store(table, Ordering::Release);
     }
 }
 

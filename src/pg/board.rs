@@ -4,10 +4,12 @@
 //!
 //! Nothing that runs under a lock of the board may raise an error or allocate.
 
+use super::shmem::zeroed;
+use super::time::Micros;
 use super::value::Oid;
 use super::waiters::Calls;
-use pg_broker_core::board::{Key, QueueState};
-use pg_broker_core::frontier::Lane;
+use pg_broker_core::board::{Key, QueueState, RANKS};
+use pg_broker_core::frontier::{Lane, Span};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -59,21 +61,12 @@ pub(in crate::pg) fn request(queues: usize) {
 
 /// Takes the memory in use, in the hook for that.
 pub(in crate::pg) fn startup(queues: usize) {
-    // SAFETY: called from shmem_startup_hook; ShmemInitStruct returns memory of the size asked
-    // for, zeroed here when it is new: all-zero is a free queue, a fresh lane, no owner.
+    // SAFETY: called from shmem_startup_hook; all-zero is a free queue, a fresh lane, no owner.
     unsafe {
         let [a, b, c] = bytes(queues);
-        let part = |name: &std::ffi::CStr, size: usize| {
-            let mut found = false;
-            let p = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
-            if !found {
-                std::ptr::write_bytes(p, 0, size);
-            }
-            p
-        };
-        QUEUES.store(part(c"pg_broker queues", a).cast(), Ordering::Release);
-        LANES.store(part(c"pg_broker lanes", b).cast(), Ordering::Release);
-        OWNERS.store(part(c"pg_broker lane owners", c).cast(), Ordering::Release);
+        QUEUES.store(zeroed(c"pg_broker queues", a), Ordering::Release);
+        LANES.store(zeroed(c"pg_broker lanes", b), Ordering::Release);
+        OWNERS.store(zeroed(c"pg_broker lane owners", c), Ordering::Release);
         LOCKS.store(
             pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
             Ordering::Release,
@@ -142,6 +135,21 @@ impl Held<'_> {
                 .add(*place as usize - 1)
                 .as_mut()
         }
+    }
+
+    /// Messages of a rank may be ready there.
+    pub fn report(&mut self, rank: usize, ids: Span) {
+        self.state.report_rank(rank);
+        if let Some(lane) = self.lane(rank, false) {
+            lane.report(ids.lo, ids.hi);
+        }
+    }
+
+    /// When the next of the queue's messages falls due.
+    pub fn next_due(&mut self) -> Option<Micros> {
+        (0..RANKS)
+            .filter_map(|rank| self.lane(rank, false).and_then(|lane| lane.next_due()))
+            .min()
     }
 
     fn free_lanes(&mut self) {

@@ -2,6 +2,7 @@
 //! entry a database, made by the launcher alone; each field is an atomic, so that nobody waits.
 //! Only there when the library was preloaded.
 
+use super::shmem::zeroed;
 use super::time::Micros;
 use pgrx::pg_sys;
 use std::sync::atomic::{
@@ -69,20 +70,9 @@ pub(in crate::pg) fn request() {
 
 /// Takes the memory in use, in the hook for that.
 pub(in crate::pg) fn startup() {
-    // SAFETY: called from shmem_startup_hook; ShmemInitStruct returns memory of the size asked
-    // for, zeroed here when it is new: all-zero is no launcher and free entries.
-    unsafe {
-        let mut found = false;
-        let p = pg_sys::ShmemInitStruct(
-            c"pg_broker roster".as_ptr(),
-            size_of::<Roster>(),
-            &mut found,
-        );
-        if !found {
-            std::ptr::write_bytes(p.cast::<u8>(), 0, size_of::<Roster>());
-        }
-        ROSTER.store(p.cast(), Ordering::Release);
-    }
+    // SAFETY: called from shmem_startup_hook; all-zero is no launcher and free entries.
+    let roster = unsafe { zeroed(c"pg_broker roster", size_of::<Roster>()) };
+    ROSTER.store(roster, Ordering::Release);
 }
 
 fn roster() -> Option<&'static Roster> {

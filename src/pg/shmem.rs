@@ -6,6 +6,7 @@ use super::time::{self, Micros};
 use super::value::Oid;
 use super::{bell, blames, board, roster, waiters};
 use pgrx::pg_sys;
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 pub const COUNTERS: usize = 6;
@@ -44,20 +45,31 @@ unsafe extern "C-unwind" fn on_request() {
     }
 }
 
+/// A piece of shared memory of that name and size, zeroed when it is new.
+///
+/// # Safety
+/// Called from shmem_startup_hook, with a size that was asked for; all-zero is a valid `T`, or
+/// several.
+pub(in crate::pg) unsafe fn zeroed<T>(name: &CStr, size: usize) -> *mut T {
+    let mut found = false;
+    // SAFETY: ShmemInitStruct returns memory of the size asked for, or raises an error.
+    unsafe {
+        let p = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
+        if !found {
+            std::ptr::write_bytes(p, 0, size);
+        }
+        p.cast()
+    }
+}
+
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn on_startup() {
-    // SAFETY: ShmemInitStruct returns memory of the size asked for, zeroed here when it is new:
-    // all-zero is a valid, free slot. The lock is the one PostgreSQL prescribes for this.
+    // SAFETY: the hook for this; all-zero is a valid, free slot.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
-        let mut found = false;
-        let table = pg_sys::ShmemInitStruct(c"pg_broker totals".as_ptr(), size(), &mut found);
-        if !found {
-            std::ptr::write_bytes(table.cast::<u8>(), 0, size());
-        }
-        TABLE.store(table.cast(), Ordering::Release);
+        TABLE.store(zeroed(c"pg_broker totals", size()), Ordering::Release);
     }
     board::startup(queues());
     waiters::startup();

@@ -251,12 +251,22 @@ impl Table {
         if lock_first && !self.lock(tid) {
             return false;
         }
-        match self.try_update(tid, lock_first) {
+        self.insist(tid, lock_first, Self::try_update)
+    }
+
+    /// Writes a row version; false when it is somebody else's.
+    fn insist(
+        &mut self,
+        tid: Tid,
+        wait: bool,
+        write: impl Fn(&mut Self, Tid, bool) -> pg_sys::TM_Result::Type,
+    ) -> bool {
+        match write(self, tid, wait) {
             pg_sys::TM_Result::TM_Ok => true,
             // Also said of a row that only this transaction has locked. Once it is known to be
             // locked by us, there is nobody to wait for.
             pg_sys::TM_Result::TM_BeingModified => {
-                self.lock(tid) && self.try_update(tid, true) == pg_sys::TM_Result::TM_Ok
+                self.lock(tid) && write(self, tid, true) == pg_sys::TM_Result::TM_Ok
             }
             _ => false,
         }
@@ -309,13 +319,7 @@ impl Table {
 
     /// Removes the row version at a place; false as for `update`.
     pub fn delete(&mut self, tid: Tid) -> bool {
-        match self.try_delete(tid, false) {
-            pg_sys::TM_Result::TM_Ok => true,
-            pg_sys::TM_Result::TM_BeingModified => {
-                self.lock(tid) && self.try_delete(tid, true) == pg_sys::TM_Result::TM_Ok
-            }
-            _ => false,
-        }
+        self.insist(tid, false, Self::try_delete)
     }
 
     fn try_delete(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {

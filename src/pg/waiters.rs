@@ -4,6 +4,7 @@
 //! Nothing here raises an error or allocates while a lock is held.
 
 use super::board::{self, Held};
+use super::shmem::zeroed;
 use super::time::Micros;
 use pg_broker_core::board::Key;
 use pgrx::pg_sys;
@@ -38,15 +39,9 @@ pub(in crate::pg) fn request() {
 
 pub(in crate::pg) fn startup() {
     let size = room() * size_of::<Node>();
-    let mut found = false;
-    // SAFETY: called from shmem_startup_hook; zeroed when new: all-zero is a free place.
-    unsafe {
-        let p = pg_sys::ShmemInitStruct(c"pg_broker waiters".as_ptr(), size, &mut found);
-        if !found {
-            std::ptr::write_bytes(p.cast::<u8>(), 0, size);
-        }
-        NODES.store(p.cast(), Ordering::Release);
-    }
+    // SAFETY: called from shmem_startup_hook; all-zero is a free place.
+    let nodes = unsafe { zeroed(c"pg_broker waiters", size) };
+    NODES.store(nodes, Ordering::Release);
     ROOM.store(room(), Ordering::Release);
 }
 
@@ -260,7 +255,6 @@ impl Waiter {
     pub fn role(
         self,
         was_keeper: &mut bool,
-        next_due: impl FnOnce(&mut Held) -> Option<Micros>,
         looked_at: Micros,
         latest: Micros,
         now: Micros,
@@ -290,7 +284,7 @@ impl Waiter {
                     until = until.min(check);
                 }
             }
-            if let Some(due) = next_due(h) {
+            if let Some(due) = h.next_due() {
                 // What fell due before the last look and was left is not for us, as in a pause.
                 let is_left = due <= looked_at;
                 must_look |= due <= now && !is_left;

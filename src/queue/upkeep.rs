@@ -31,9 +31,7 @@ pub fn maintain(q: &Queue) -> Result<u64> {
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
     let begun = touch::begin(q, 0);
     let found = upkeep::overdue(q, PIECE, now)?;
-    let buried = bury::over(q, &found, now)?;
-    begun.told();
-    Ok(buried as u64)
+    bury(q, found, now, begun)
 }
 
 /// Buries what is over where a reader would look now: what has just come due is there.
@@ -48,7 +46,8 @@ pub fn bury_due(q: &Queue) -> Result<u64> {
 }
 
 /// Buries what is over among the rows from `from` on, and has readers look where there are ready
-/// rows that nobody has reported, written by plain SQL or by replication. Gives where to go on, until it was through.
+/// rows that nobody has reported, written by plain SQL or by replication. Gives where to go on,
+/// until it was through.
 pub fn sweep(q: &Queue, from: i64) -> Result<(u64, Option<i64>)> {
     let (now, begun) = (time::now(), touch::begin(q, from));
     let (mut found, mut ready) = (Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
 //! Rows by the ids of their messages.
 
-use super::row::{Facts, Place};
+use super::row::{self, Facts, Place};
 use crate::catalog::Queue;
 use crate::error::{Error, Result};
 use crate::pg::table::{Pinned, Table};
@@ -26,9 +26,11 @@ impl Finder {
         self.walk.next().then(|| Facts::of(&self.walk))
     }
 
-    /// A column of the row found last.
-    pub fn get(&self, column: usize) -> Value {
-        self.walk.get(column)
+    /// The row found last, changed.
+    pub fn edited(&self, edit: impl FnOnce(&mut [Value; row::WIDTH])) -> [Value; row::WIDTH] {
+        let mut new = std::array::from_fn(|column| self.walk.get(column));
+        edit(&mut new);
+        new
     }
 
     /// A copy of the row found last.

@@ -73,12 +73,13 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
         return Repaired::Leased(facts);
     }
     let rank = rank_of(r.priority);
-    let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| finder.get(i));
-    new[row::HEADERS] = r.headers;
-    new[row::BODY] = r.body;
-    new[row::DATA] = r.data;
-    new[row::RANK] = Value::int2(rank);
-    new[row::EXPIRES_AT] = r.expires_at;
+    let new = finder.edited(|new| {
+        new[row::HEADERS] = r.headers;
+        new[row::BODY] = r.body;
+        new[row::DATA] = r.data;
+        new[row::RANK] = Value::int2(rank);
+        new[row::EXPIRES_AT] = r.expires_at;
+    });
     if !table.update(facts.place.tid, &new) {
         return Repaired::Gone;
     }

@@ -7,7 +7,8 @@ use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
 
 /// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
-/// those that are over into `found`; those that may be handed out go into `ready`. Gives where it got to: `to` when it was through.
+/// those that are over into `found`; those that may be handed out go into `ready`. Gives where it
+/// got to: `to` when it was through.
 pub fn in_span(
     q: &Queue,
     rank: Option<i16>,

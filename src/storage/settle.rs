@@ -42,12 +42,6 @@ fn each(
     changes
 }
 
-fn with(finder: &Finder, edit: impl FnOnce(&mut [Value; row::WIDTH])) -> [Value; row::WIDTH] {
-    let mut new = std::array::from_fn(|i| finder.get(i));
-    edit(&mut new);
-    new
-}
-
 /// Removes messages.
 pub fn ack(q: &Queue, list: &[HandOut]) -> Vec<Change> {
     each(q, list, |table, _, facts| {
@@ -57,9 +51,18 @@ pub fn ack(q: &Queue, list: &[HandOut]) -> Vec<Change> {
 
 /// Locks the current hand-outs among these.
 pub fn hold(q: &Queue, list: &[HandOut]) -> Vec<Facts> {
+    hold_if(q, list, |_| true)
+}
+
+/// Locks those of the current hand-outs that a failure more would end.
+pub fn hold_last(q: &Queue, list: &[HandOut]) -> Vec<Facts> {
+    hold_if(q, list, |f| !q.options.allows(f.failures.saturating_add(1)))
+}
+
+fn hold_if(q: &Queue, list: &[HandOut], wanted: impl Fn(&Facts) -> bool) -> Vec<Facts> {
     let mut held = Vec::new();
     each(q, list, |table, _, facts| {
-        table.lock(facts.place.tid).then(|| {
+        (wanted(facts) && table.lock(facts.place.tid)).then(|| {
             held.push(*facts);
             After::Ready
         })
@@ -95,7 +98,7 @@ pub fn retry(
             return None;
         }
         let at = due(failures);
-        let new = with(finder, |new| {
+        let new = finder.edited(|new| {
             new[row::DUE] = Value::opt(at, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
             new[row::FAILURES] = Value::int4(failures);
@@ -107,23 +110,10 @@ pub fn retry(
     })
 }
 
-/// Locks those of the current hand-outs that a failure more would end.
-pub fn hold_last(q: &Queue, list: &[HandOut]) -> Vec<Facts> {
-    let mut held = Vec::new();
-    each(q, list, |table, _, facts| {
-        let is_last = !q.options.allows(facts.failures.saturating_add(1));
-        (is_last && table.lock(facts.place.tid)).then(|| {
-            held.push(*facts);
-            After::Ready
-        })
-    });
-    held
-}
-
 /// Gives messages back without blame.
 pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> {
     each(q, list, |table, finder, facts| {
-        let new = with(finder, |new| {
+        let new = finder.edited(|new| {
             new[row::DUE] = Value::opt(due, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
         });
@@ -136,7 +126,7 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
 /// Moves the end of leases.
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
     each(q, list, |table, finder, facts| {
-        let new = with(finder, |new| new[row::DUE] = Value::timestamptz(due));
+        let new = finder.edited(|new| new[row::DUE] = Value::timestamptz(due));
         table
             .update(facts.place.tid, &new)
             .then_some(After::Waits(due))
@@ -208,7 +198,7 @@ pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(id)?;
     let more = i32::try_from(failures).unwrap_or(i32::MAX);
-    let new = with(&finder, |new| {
+    let new = finder.edited(|new| {
         new[row::FAILURES] = Value::int4(facts.failures.saturating_add(more));
         new[row::LAST_ERROR] = Value::text("transaction rolled back");
     });

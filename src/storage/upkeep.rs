@@ -83,11 +83,12 @@ pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Optio
     let mut table = Table::open(q.storage);
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(corpse.id())?;
-    let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| finder.get(i));
-    new[row::DUE] = Value::timestamptz(until);
-    new[row::RECEIPT] = Value::NULL;
-    new[row::FAILURES] = Value::int4(corpse.failures);
-    new[row::LAST_ERROR] = Value::text(error);
+    let new = finder.edited(|new| {
+        new[row::DUE] = Value::timestamptz(until);
+        new[row::RECEIPT] = Value::NULL;
+        new[row::FAILURES] = Value::int4(corpse.failures);
+        new[row::LAST_ERROR] = Value::text(error);
+    });
     table
         .update(facts.place.tid, &new)
         .then(|| Change::of(&facts, After::Waits(until)))
@@ -122,8 +123,6 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
             }
         }
     }
-    found.sort_unstable_by_key(|p| p.id);
-    found.dedup_by_key(|p| p.id);
     Ok(found)
 }
 

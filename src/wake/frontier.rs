@@ -279,14 +279,10 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
                 let is_missed = h
                     .lane(rank, false)
                     .is_some_and(|lane| !lane.covers(id, now));
-                let is_unknown = rank != DEFAULT_RANK && h.state.knows_empty(rank);
-                if is_unknown {
-                    h.state.report_rank(rank);
+                if is_missed || h.state.knows_empty(rank) {
+                    h.report(rank, Span::one(id));
+                    n += 1;
                 }
-                if is_missed && let Some(lane) = h.lane(rank, false) {
-                    lane.report(id, id.saturating_add(1));
-                }
-                n += usize::from(is_missed || is_unknown);
             }
             h.wake(n, now, &mut calls);
         });
@@ -316,12 +312,7 @@ fn settle_suspects(h: &mut Held) {
     }
     while let Some(s) = h.state.take_ended(|xid| !board::is_open(xid)) {
         for rank in (0..RANKS).filter(|r| s.rank == ANY_RANK || s.rank as usize == *r) {
-            if rank != DEFAULT_RANK {
-                h.state.report_rank(rank);
-            }
-            if let Some(lane) = h.lane(rank, false) {
-                lane.report(s.ids.lo, s.ids.hi);
-            }
+            h.report(rank, s.ids);
         }
     }
 }

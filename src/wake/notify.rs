@@ -9,7 +9,7 @@ use crate::pg::roster;
 use crate::pg::time::Micros;
 use crate::pg::value::Oid;
 use crate::pg::{bell, rel, xact};
-use pg_broker_core::board::{Key, RANKS};
+use pg_broker_core::board::Key;
 use std::cell::{Cell, RefCell};
 
 thread_local! {
@@ -74,8 +74,7 @@ pub enum NextDue {
 
 pub fn next_due(key: Key) -> NextDue {
     let known = board::with(key, false, |h| {
-        let due = |rank| h.lane(rank, false).and_then(|lane| lane.next_due());
-        let next = (0..RANKS).filter_map(due).min();
+        let next = h.next_due();
         h.state.is_reliable().then_some(next)
     });
     known.flatten().map_or(NextDue::Unknown, NextDue::At)

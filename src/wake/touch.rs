@@ -3,7 +3,7 @@
 
 use super::frontier;
 use crate::catalog::Queue;
-use crate::pg::board::{self, Held};
+use crate::pg::board;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
@@ -106,8 +106,7 @@ fn report_unfinished(level: i32) {
         for busy in list.iter().filter(|b| b.level >= level) {
             board::with(busy.key, false, |h| {
                 for rank in 0..RANKS {
-                    told(h, rank);
-                    report(h, rank, Span::new(busy.from, i64::MAX));
+                    h.report(rank, Span::new(busy.from, i64::MAX));
                 }
             });
         }
@@ -198,18 +197,6 @@ pub fn pending(key: Key, now: Micros) -> Vec<(usize, Span)> {
     })
 }
 
-fn told(h: &mut Held, rank: usize) {
-    if rank != DEFAULT_RANK {
-        h.state.report_rank(rank);
-    }
-}
-
-fn report(h: &mut Held, rank: usize, span: Span) {
-    if let Some(lane) = h.lane(rank, false) {
-        lane.report(span.lo, span.hi);
-    }
-}
-
 pub(super) fn commit() {
     let now = time::now();
     TOUCHED.with(|t| {
@@ -221,12 +208,13 @@ pub(super) fn commit() {
                     h.falls_due(due, &mut calls);
                 }
                 // The first messages of a rank known to be empty: its lane starts with them.
-                let is_first = e.rank != DEFAULT_RANK && h.state.knows_empty(e.rank);
-                if is_first && let Some(lane) = h.lane(e.rank, true) {
+                if h.state.knows_empty(e.rank)
+                    && let Some(lane) = h.lane(e.rank, true)
+                {
                     let ticket = lane.begin(now);
                     lane.publish(&ticket, 0, i64::MAX);
                 }
-                told(h, e.rank);
+                h.state.report_rank(e.rank);
                 let mut lane = h.lane(e.rank, false);
                 e.touched.commit(|effect: Effect| {
                     if let Some(lane) = &mut lane {
@@ -292,9 +280,7 @@ pub(super) fn savepoint_aborted(level: i32) {
         for e in t.borrow_mut().iter_mut() {
             let mut calls = Calls::none();
             board::with(e.key, false, |h| {
-                let rank = e.rank;
-                told(h, rank);
-                e.touched.abort_to(level, |span| report(h, rank, span));
+                e.touched.abort_to(level, |span| h.report(e.rank, span));
                 h.wake(e.held, now, &mut calls);
             });
             calls.make();

@@ -3,12 +3,11 @@
 
 use super::frontier;
 use crate::catalog::Queue;
-use crate::pg::board::Held;
 use crate::pg::time::{self, Micros};
 use crate::pg::wait;
 use crate::pg::waiters::Waiter;
 use crate::settings::RECHECK;
-use pg_broker_core::board::{Key, RANKS};
+use pg_broker_core::board::Key;
 use std::cell::RefCell;
 
 struct Place {
@@ -86,7 +85,7 @@ impl Waiting {
                         .iter_mut()
                         .map(|p| {
                             p.waiter
-                                .role(&mut p.was_keeper, next_due, self.looked_at, latest, now)
+                                .role(&mut p.was_keeper, self.looked_at, latest, now)
                         })
                         .collect()
                 });
@@ -128,11 +127,4 @@ pub(super) fn abort() {
     if PLACES.with(|p| !p.borrow().is_empty()) {
         leave(true);
     }
-}
-
-/// When the next of a queue's messages falls due.
-fn next_due(h: &mut Held) -> Option<Micros> {
-    (0..RANKS)
-        .filter_map(|rank| h.lane(rank, false).and_then(|lane| lane.next_due()))
-        .min()
 }

@@ -150,16 +150,18 @@ impl QueueState {
         list.get(last).copied()
     }
 
-    /// A rank has, or may have, a message.
+    /// A rank has, or may have, a message. The default rank is always looked at.
     pub fn report_rank(&mut self, rank: usize) {
-        let id = rank as i64 + 1;
-        self.ranks.report(id, id + 1);
+        if rank != DEFAULT_RANK {
+            let id = rank as i64 + 1;
+            self.ranks.report(id, id + 1);
+        }
     }
 
     /// Whether it is known that a rank has no message but those of transactions that are bound to
     /// report them.
     pub fn knows_empty(&self, rank: usize) -> bool {
-        self.is_reliable() && !self.ranks.covers(rank as i64 + 1, i64::MAX)
+        rank != DEFAULT_RANK && self.is_reliable() && !self.ranks.covers(rank as i64 + 1, i64::MAX)
     }
 
     /// A reader has found no row at all in a rank.
