@@ -51,7 +51,8 @@ fn batch(call: &Call, q: &Queue, settle: Settle) -> Result<Value> {
     let sink = call.column();
     if !list.is_empty() {
         let done = settle(q, &list, time::now())?;
-        for id in args::in_order(list.iter().map(|h| h.0), done) {
+        let asked: Vec<i64> = list.iter().map(|h| h.0).collect();
+        for id in args::in_order(&asked, done) {
             sink.values(&[Value::int8(id)]);
         }
     }
@@ -175,7 +176,7 @@ fn delete_batch(call: &Call) -> Result<Value> {
     ids.dedup();
     let sink = call.column();
     let gone = settle::delete(&q, &ids)?;
-    for id in args::in_order(asked.into_iter(), gone) {
+    for id in args::in_order(&asked, gone) {
         sink.values(&[Value::int8(id)]);
     }
     Ok(Value::NULL)

@@ -2,7 +2,7 @@
 //! is altered.
 //!
 //! Invariant: an entry is used only while its view and its storage are locked, and the locks are
-//! taken before the entry is looked at; whoever changes an entry invalidates the view in the same
+//! taken before the entry is looked at (or it is looked at again); whoever changes an entry invalidates the view in the same
 //! transaction, and PostgreSQL the storage when it gets other indexes (`REINDEX CONCURRENTLY`).
 
 mod options;
@@ -38,15 +38,45 @@ pub struct Queue {
     pub created_at: Micros,
     /// The index of messages of other priorities than the default, in hand-out order.
     pub ranks_index: Oid,
+    /// The index of messages that expire, by when they do.
+    pub expiry_index: Oid,
     pub options: Options,
     /// Statements kept for this queue.
     pub plans: spi::Plans,
 }
 
+/// The queues of which something is known, by view and by name.
+#[derive(Default)]
+struct Known {
+    queues: HashMap<u32, Rc<Queue>>,
+    views: HashMap<String, u32>,
+}
+
+impl Known {
+    fn named(&self, name: &str) -> Option<Oid> {
+        self.views.get(name).copied().map(Oid::from)
+    }
+
+    fn behind(&self, view: Oid) -> Option<Rc<Queue>> {
+        self.queues.get(&u32::from(view)).cloned()
+    }
+
+    fn add(&mut self, queue: &Rc<Queue>) {
+        let view = u32::from(queue.view);
+        self.views.insert(queue.name.clone(), view);
+        self.queues.insert(view, queue.clone());
+    }
+
+    fn keep_those(&mut self, keep: impl Fn(&Queue) -> bool) {
+        self.queues.retain(|_, q| keep(q));
+        let queues = &self.queues;
+        self.views.retain(|_, view| queues.contains_key(view));
+    }
+}
+
 thread_local! {
     // Never dropped: at the end of the process there is nothing left to give plans back to.
-    static KNOWN: RefCell<ManuallyDrop<HashMap<u32, Rc<Queue>>>> =
-        RefCell::new(ManuallyDrop::new(HashMap::new()));
+    static KNOWN: RefCell<ManuallyDrop<Known>> = RefCell::default();
     static CHANGED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static ALL_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
@@ -76,38 +106,50 @@ fn forget_changed() {
         if let Ok(mut known) = k.try_borrow_mut() {
             match list {
                 Ok(list) if list.is_empty() && !all => {}
-                Ok(list) if !all => {
-                    known.retain(|view, q| {
-                        !list.contains(view) && !list.contains(&u32::from(q.storage))
-                    });
-                }
-                _ => known.clear(),
+                Ok(list) if !all => known.keep_those(|q| {
+                    !list.contains(&u32::from(q.view)) && !list.contains(&u32::from(q.storage))
+                }),
+                _ => known.keep_those(|_| false),
             }
         }
     });
 }
 
+/// What is known and was not changed since, as far as this session has heard.
+fn known<T>(look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+    forget_changed();
+    KNOWN.with(|k| look(&k.borrow()))
+}
+
+/// How the storage is locked for somebody who locks the view like this.
+fn beside(lock: Lock) -> Lock {
+    match lock {
+        Lock::Write => Lock::Write,
+        _ => Lock::Read,
+    }
+}
+
 /// The queue behind a view that the caller has locked, or none when the relation is no queue.
 pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
-    let known = || {
-        forget_changed();
-        KNOWN.with(|k| k.borrow().get(&u32::from(view)).cloned())
-    };
-    if let Some(q) = known() {
-        rel::hold(q.storage, Lock::Read);
-        if let Some(q) = known() {
+    behind_as(view, Lock::Read)
+}
+
+fn behind_as(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
+    if let Some(q) = known(|k| k.behind(view)) {
+        rel::hold(q.storage, beside(lock));
+        if let Some(q) = known(|k| k.behind(view)) {
             return Ok(Some(q));
         }
     }
-    let Some(queue) = load(view)? else {
+    let Some(queue) = load(view, lock)? else {
         return Ok(None);
     };
     let queue = Rc::new(queue);
-    KNOWN.with(|k| k.borrow_mut().insert(u32::from(view), queue.clone()));
+    KNOWN.with(|k| k.borrow_mut().add(&queue));
     Ok(Some(queue))
 }
 
-fn load(view: Oid) -> Result<Option<Queue>> {
+fn load(view: Oid, lock: Lock) -> Result<Option<Queue>> {
     let Some(name) = rel::name(view) else {
         return Ok(None);
     };
@@ -136,9 +178,10 @@ fn load(view: Oid) -> Result<Option<Queue>> {
     };
     let broken = || Error::BrokenQueue(name.clone());
     let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
-    rel::hold(storage, Lock::Read);
+    rel::hold(storage, beside(lock));
     let index = rel::internal(&format!("q_{n}_pkey")).ok_or_else(broken)?;
     let ranks_index = rel::internal(&format!("q_{n}_ranks")).ok_or_else(broken)?;
+    let expiry_index = rel::internal(&format!("q_{n}_expiry")).ok_or_else(broken)?;
     let sequence = rel::internal(&format!("q_{n}_id")).ok_or_else(broken)?;
     let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
     Ok(Some(Queue {
@@ -153,6 +196,7 @@ fn load(view: Oid) -> Result<Option<Queue>> {
         unlogged,
         created_at,
         ranks_index,
+        expiry_index,
         options,
         plans: spi::Plans::default(),
     }))
@@ -185,8 +229,19 @@ pub fn open(name: &str, lock: Lock, right: Right) -> Result<Rc<Queue>> {
 /// The same, with the rights of `role`: for use where the caller's role is not the current one.
 pub fn open_as(name: &str, lock: Lock, right: Right, role: Oid) -> Result<Rc<Queue>> {
     let missing = || Error::NoSuchQueue(name.to_owned());
-    let view = rel::lock_public(name, lock).ok_or_else(missing)?;
-    let queue = behind(view)?.ok_or_else(missing)?;
+    let named = known(|k| k.named(name)).filter(|&view| {
+        rel::hold_anew(view, lock);
+        let is_same = known(|k| k.named(name)) == Some(view);
+        if !is_same {
+            rel::let_go(view, lock);
+        }
+        is_same
+    });
+    let view = match named {
+        Some(view) => view,
+        None => rel::lock_public(name, lock).ok_or_else(missing)?,
+    };
+    let queue = behind_as(view, lock)?.ok_or_else(missing)?;
     queue.require(right, role)?;
     Ok(queue)
 }
@@ -196,7 +251,7 @@ pub fn open_oid(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
     if !rel::lock(view, lock) {
         Ok(None)
     } else {
-        behind(view)
+        behind_as(view, lock)
     }
 }
 

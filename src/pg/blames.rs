@@ -5,6 +5,7 @@
 //! A reader of a queue without any pays for one atomic load. Nothing here allocates or raises an
 //! error while the lock is held.
 
+use super::calm;
 use super::roster;
 use super::shmem::zeroed;
 use super::value::Oid;
@@ -72,9 +73,9 @@ fn locked<R>(table: &Table, f: impl FnOnce(&mut [Place; PLACES]) -> R) -> R {
     // SAFETY: the lock came with its tranche; `f` raises nothing, so that it is released here.
     unsafe {
         let lock = &raw mut (*LOCK.load(Ordering::Acquire)).lock;
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        calm::acquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let result = f(&mut *table.places.get());
-        pg_sys::LWLockRelease(lock);
+        calm::release(lock);
         result
     }
 }

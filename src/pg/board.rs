@@ -4,6 +4,7 @@
 //!
 //! Nothing that runs under a lock of the board may raise an error or allocate.
 
+use super::calm;
 use super::shmem::zeroed;
 use super::time::Micros;
 use super::value::Oid;
@@ -11,7 +12,7 @@ use super::waiters::Calls;
 use pg_broker_core::board::{Key, QueueState, RANKS};
 use pg_broker_core::frontier::{Lane, Span};
 use pgrx::pg_sys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -24,6 +25,8 @@ static ROOM: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     /// Where this session has found queues.
     static FOUND: RefCell<HashMap<Key, usize>> = RefCell::default();
+    /// The one looked at last.
+    static LAST: Cell<(Key, usize)> = const { Cell::new((Key::FREE, 0)) };
 }
 
 /// So many places are looked at for a queue, from where its key leads on: a queue that finds none
@@ -96,7 +99,7 @@ impl Locked {
         // SAFETY: the tranche has one lock more than there are queues.
         unsafe {
             let lock = &raw mut (*LOCKS.load(Ordering::Acquire).add(n)).lock;
-            pg_sys::LWLockAcquire(lock, mode);
+            calm::acquire(lock, mode);
             Locked(lock)
         }
     }
@@ -107,7 +110,7 @@ impl Drop for Locked {
         // After an error PostgreSQL has released it already.
         if !std::thread::panicking() {
             // SAFETY: taken by this.
-            unsafe { pg_sys::LWLockRelease(self.0) }
+            unsafe { calm::release(self.0) }
         }
     }
 }
@@ -202,11 +205,16 @@ pub fn with<R>(key: Key, create: bool, f: impl FnOnce(&mut Held) -> R) -> Option
     if room == 0 {
         return None;
     }
-    let known = FOUND.with(|f| f.try_borrow().ok().and_then(|f| f.get(&key).copied()));
+    let (last, n) = LAST.get();
+    let known = match last == key {
+        true => Some(n),
+        false => FOUND.with(|f| f.try_borrow().ok().and_then(|f| f.get(&key).copied())),
+    };
     if let Some(n) = known {
         let _lock = Locked::take(n, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let state = state(n)?;
         if state.key == key {
+            LAST.set((key, n));
             return Some(f(&mut Held { n, state }));
         }
     }

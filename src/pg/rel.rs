@@ -91,18 +91,26 @@ pub fn internal(name: &str) -> Option<Oid> {
 pub fn lock_public(name: &str, lock: Lock) -> Option<Oid> {
     loop {
         let oid = public(name)?;
-        // SAFETY: locks by OID; released below when the name has moved on meanwhile.
-        unsafe {
-            pg_sys::LockRelationOid(oid, lock.mode());
-            // A lock held already tells nothing of what has changed since.
-            pg_sys::AcceptInvalidationMessages();
-        }
+        hold_anew(oid, lock);
         if public(name) == Some(oid) {
             return Some(oid);
         }
-        // SAFETY: the lock just taken.
-        unsafe { pg_sys::UnlockRelationOid(oid, lock.mode()) };
+        let_go(oid, lock);
     }
+}
+
+/// Locks what may not be there any more. What was changed of anything before is known afterwards,
+/// also when the lock was held already.
+pub fn hold_anew(oid: Oid, lock: Lock) {
+    hold(oid, lock);
+    // SAFETY: hears of changes, as every lock taken anew does.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// Gives back a lock just taken on what turned out to be something else.
+pub fn let_go(oid: Oid, lock: Lock) {
+    // SAFETY: the caller has taken the lock.
+    unsafe { pg_sys::UnlockRelationOid(oid, lock.mode()) }
 }
 
 /// Locks a relation; false when it is gone.

@@ -1,13 +1,13 @@
 //! Who calls, and acting as somebody else for a moment.
 
+use super::calm;
 use super::value::Oid;
 use pgrx::pg_sys;
 use std::marker::PhantomData;
 
 /// The role whose rights count for the present call.
 pub fn caller() -> Oid {
-    // SAFETY: reads backend state.
-    unsafe { pg_sys::GetUserId() }
+    calm::user()
 }
 
 /// The role that owns the extension's own objects.
@@ -37,15 +37,10 @@ pub struct ActingAs {
 
 impl ActingAs {
     fn switch(role: Oid, extra: i32) -> Self {
-        let (mut old, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: plain getters and setters of backend state; the flags keep SET ROLE out.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut old, &mut context);
-            pg_sys::SetUserIdAndSecContext(
-                role,
-                context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 | extra,
-            );
-        }
+        let (old, context) = calm::user_and_context();
+        // The flag keeps SET ROLE out.
+        let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+        calm::set_user_and_context(role, context | local | extra);
         ActingAs {
             role: old,
             context,
@@ -71,7 +66,6 @@ impl ActingAs {
 
 impl Drop for ActingAs {
     fn drop(&mut self) {
-        // SAFETY: restores what `switch` found.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) }
+        calm::set_user_and_context(self.role, self.context);
     }
 }

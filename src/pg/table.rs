@@ -9,6 +9,8 @@
 //!   an advance of the command counter (`Table::done`, also when dropped).
 //! - Triggers and rules of these tables do not fire; nobody but a superuser could make any.
 
+use super::calm;
+use super::index::{Entries, INDEXES, Known};
 use super::value::{Oid, Value};
 use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
 use std::ffi::CStr;
@@ -69,6 +71,8 @@ pub struct Table {
     pub(in crate::pg) relation: pg_sys::Relation,
     /// Holds the row to be written.
     out: *mut pg_sys::TupleTableSlot,
+    /// Its indexes, where they are those that the caller knows.
+    entries: Option<Entries>,
     indexes: Option<Indexes>,
     wrote: bool,
 }
@@ -95,6 +99,13 @@ impl Table {
         Self::open_with(table, pg_sys::RowExclusiveLock)
     }
 
+    /// A table with these indexes, as far as the caller knows.
+    pub fn open_indexed(table: Oid, known: [Known; INDEXES]) -> Self {
+        let mut table = Self::open(table);
+        table.entries = Entries::of(table.relation, known);
+        table
+    }
+
     /// The table locked as by a `SELECT`, for use on a standby too.
     pub fn open_to_read(table: Oid) -> Self {
         Self::open_with(table, pg_sys::AccessShareLock)
@@ -111,6 +122,7 @@ impl Table {
             Table {
                 relation,
                 out,
+                entries: None,
                 indexes: None,
                 wrote: false,
             }
@@ -151,10 +163,22 @@ impl Table {
         }
     }
 
-    /// `summaries_only`: the row stayed on its page with the entries it has (HOT), and only indexes
+    /// Enters a row just written into the indexes. `summaries_only`: the row stayed on its page with the entries it has (HOT), and only indexes
     /// that describe whole pages have to hear of it. An entry more in any other would outlive
     /// the row version it leads to.
-    fn index(&mut self, slot: *mut pg_sys::TupleTableSlot, update: bool, summaries_only: bool) {
+    fn index(
+        &mut self,
+        slot: *mut pg_sys::TupleTableSlot,
+        row: &[Value],
+        update: bool,
+        summaries_only: bool,
+    ) {
+        if let Some(entries) = &mut self.entries {
+            // SAFETY: the slot holds the row just written, with its place.
+            let mut place = unsafe { (*slot).tts_tid };
+            entries.enter(self.relation, &mut place, row, update);
+            return;
+        }
         #[cfg(feature = "pg15")]
         let _ = summaries_only;
         let (state, info) = self.indexes();
@@ -200,7 +224,7 @@ impl Table {
             }
         }
         self.wrote = true;
-        self.index(slot, false, false);
+        self.index(slot, row, false, false);
     }
 
     /// Writes new rows, as few changes of pages and as little log as the access method can do.
@@ -232,8 +256,8 @@ impl Table {
                     });
                 }
                 self.wrote = true;
-                for slot in slots.iter().take(part.len()) {
-                    self.index(*slot, false, false);
+                for (slot, row) in slots.iter().zip(part) {
+                    self.index(*slot, row.as_ref(), false, false);
                 }
             }
             for slot in slots {
@@ -251,7 +275,9 @@ impl Table {
         if lock_first && !self.lock(tid) {
             return false;
         }
-        self.insist(tid, lock_first, Self::try_update)
+        self.insist(tid, lock_first, |table, tid, wait| {
+            table.try_update(tid, row, wait)
+        })
     }
 
     /// Writes a row version; false when it is somebody else's.
@@ -272,7 +298,7 @@ impl Table {
         }
     }
 
-    fn try_update(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
+    fn try_update(&mut self, tid: Tid, row: &[Value], wait: bool) -> pg_sys::TM_Result::Type {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         let mut mode = pg_sys::LockTupleMode::LockTupleExclusive;
@@ -292,7 +318,7 @@ impl Table {
                     &mut pointer,
                     self.out,
                     cid,
-                    pg_sys::GetActiveSnapshot(),
+                    calm::active_snapshot(),
                     std::ptr::null_mut(),
                     wait,
                     &mut failure,
@@ -311,7 +337,7 @@ impl Table {
                 again == pg_sys::TU_UpdateIndexes::TU_Summarizing,
             );
             if again {
-                self.index(self.out, true, summaries_only);
+                self.index(self.out, row, true, summaries_only);
             }
         }
         result
@@ -337,7 +363,7 @@ impl Table {
                     self.relation,
                     &mut pointer,
                     cid,
-                    pg_sys::GetActiveSnapshot(),
+                    calm::active_snapshot(),
                     std::ptr::null_mut(),
                     wait,
                     &mut failure,
@@ -379,7 +405,7 @@ impl Table {
                 lock(
                     self.relation,
                     &mut pointer,
-                    pg_sys::GetActiveSnapshot(),
+                    calm::active_snapshot(),
                     slot,
                     cid,
                     pg_sys::LockTupleMode::LockTupleExclusive,
@@ -408,6 +434,9 @@ impl Drop for Table {
             return;
         }
         self.done();
+        if let Some(entries) = &mut self.entries {
+            entries.close();
+        }
         // SAFETY: what `open` and `indexes` opened; on an error the resource owner does the same.
         unsafe {
             if let Some(open) = self.indexes.take() {

@@ -8,8 +8,7 @@ pub type Micros = i64;
 
 /// The wall clock, now.
 pub fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    super::calm::timestamp()
 }
 
 /// Neither `infinity` nor `-infinity`.

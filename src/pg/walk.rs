@@ -3,6 +3,7 @@
 //! A walk shows the row versions of the snapshot that was active when it began, which must stay
 //! active as long as it lives. Values of a row are valid until the walk moves on.
 
+use super::calm;
 use super::table::{Table, Tid};
 use super::value::{Oid, Value};
 use pgrx::pg_sys;
@@ -11,8 +12,18 @@ pub struct Walk {
     index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
-    /// Whether the index begins with the rank.
-    ranked: bool,
+    order: Order,
+}
+
+/// What the index has, and what a walk along it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    /// Ids, from one on.
+    Id,
+    /// Ids, from one to another.
+    Within,
+    /// Rank and id, one rank's ids from one on.
+    Rank,
 }
 
 fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanKeyData {
@@ -33,13 +44,21 @@ fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanK
     key
 }
 
+fn at_least(column: i16, id: i64) -> pg_sys::ScanKeyData {
+    let from = pg_sys::BTGreaterEqualStrategyNumber;
+    key(column, from, pg_sys::F_INT8GE, Value::int8(id))
+}
+
 impl Walk {
-    fn begin(table: &Table, index: Oid, ranked: bool) -> Self {
-        let keys = 1 + i32::from(ranked);
+    fn begin(table: &Table, index: Oid, order: Order) -> Self {
+        let keys = match order {
+            Order::Id => 1,
+            Order::Within | Order::Rank => 2,
+        };
         // SAFETY: the index belongs to the open table; the active snapshot outlives the scan.
         unsafe {
             let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
-            let snapshot = pg_sys::GetActiveSnapshot();
+            let snapshot = calm::active_snapshot();
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(table.relation, index, snapshot, keys, 0);
             #[cfg(feature = "pg18")]
@@ -56,19 +75,24 @@ impl Walk {
                 index,
                 scan,
                 slot,
-                ranked,
+                order,
             }
         }
     }
 
     /// Along an index of (bigint).
     pub fn by_id(table: &Table, index: Oid) -> Self {
-        Self::begin(table, index, false)
+        Self::begin(table, index, Order::Id)
+    }
+
+    /// Along an index of (bigint), from one id to another at a time.
+    pub fn within(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, Order::Within)
     }
 
     /// Along an index of (smallint, bigint).
     pub fn by_rank(table: &Table, index: Oid) -> Self {
-        Self::begin(table, index, true)
+        Self::begin(table, index, Order::Rank)
     }
 
     fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
@@ -84,36 +108,29 @@ impl Walk {
         }
     }
 
-    /// To ids from this one on, in an index by id.
+    /// To ids from this one on, in a walk by id.
     pub fn seek_from(&mut self, id: i64) {
-        debug_assert!(!self.ranked);
-        self.seek(&mut [key(
-            1,
-            pg_sys::BTGreaterEqualStrategyNumber,
-            pg_sys::F_INT8GE,
-            Value::int8(id),
-        )]);
+        debug_assert_eq!(self.order, Order::Id);
+        self.seek(&mut [at_least(1, id)]);
     }
 
-    /// To this id, in an index by id.
-    pub fn seek_one(&mut self, id: i64) {
-        debug_assert!(!self.ranked);
-        self.seek(&mut [key(
-            1,
-            pg_sys::BTEqualStrategyNumber,
-            pg_sys::F_INT8EQ,
-            Value::int8(id),
-        )]);
+    /// To the ids from one to another, in a walk within such.
+    pub fn seek_within(&mut self, first: i64, last: i64) {
+        debug_assert_eq!(self.order, Order::Within);
+        let to = pg_sys::BTLessEqualStrategyNumber;
+        self.seek(&mut [
+            at_least(1, first),
+            key(1, to, pg_sys::F_INT8LE, Value::int8(last)),
+        ]);
     }
 
-    /// To ids of a rank from this one on, in an index by rank.
+    /// To ids of a rank from this one on, in a walk by rank.
     pub fn seek_in_rank(&mut self, rank: i16, id: i64) {
-        debug_assert!(self.ranked);
+        debug_assert_eq!(self.order, Order::Rank);
         let equal = pg_sys::BTEqualStrategyNumber;
-        let from = pg_sys::BTGreaterEqualStrategyNumber;
         self.seek(&mut [
             key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank)),
-            key(2, from, pg_sys::F_INT8GE, Value::int8(id)),
+            at_least(2, id),
         ]);
     }
 
@@ -176,11 +193,12 @@ impl Walk {
 impl Drop for Walk {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: what `begin` opened; on an error the resource owner does the same.
+            // SAFETY: what `begin` opened; on an error the resource owner does the same. The lock on
+            // the index stays with that on its table.
             unsafe {
                 pg_sys::index_endscan(self.scan);
                 pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+                pg_sys::index_close(self.index, pg_sys::NoLock as i32);
             }
         }
     }

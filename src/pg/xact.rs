@@ -1,5 +1,6 @@
 //! Where transactions and savepoints end, told to the rest once for a session.
 
+use super::calm;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -116,8 +117,7 @@ unsafe extern "C-unwind" fn on_subxact<E: Endings>(
 
 /// How many savepoints deep the session is.
 pub fn level() -> i32 {
-    // SAFETY: reads backend state.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+    calm::nest_level()
 }
 
 /// Registers the callbacks, once, when the library is loaded.

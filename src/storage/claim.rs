@@ -74,7 +74,7 @@ impl<'a> Claim<'a> {
             wanted,
             by_id: None,
             by_rank: None,
-            table: Table::open(q.storage),
+            table: row::table(q),
             queue_name: Value::text(&q.name),
             leased: Value::text("leased"),
             changes: Vec::new(),

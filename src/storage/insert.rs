@@ -3,7 +3,6 @@
 use super::row::{self, rank_of};
 use crate::catalog::Queue;
 use crate::pg::rel;
-use crate::pg::table::Table;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
 
@@ -50,7 +49,7 @@ fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {
 }
 
 pub fn one(q: &Queue, m: &Message, now: Micros) {
-    Table::open(q.storage).insert(&row_of(m, now));
+    row::table(q).insert(&row_of(m, now));
 }
 
 pub fn many(q: &Queue, list: &[Message], now: Micros) {
@@ -58,5 +57,5 @@ pub fn many(q: &Queue, list: &[Message], now: Micros) {
         return;
     }
     let rows: Vec<_> = list.iter().map(|m| row_of(m, now)).collect();
-    Table::open(q.storage).insert_many(&rows);
+    row::table(q).insert_many(&rows);
 }

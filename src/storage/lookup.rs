@@ -56,7 +56,7 @@ pub enum Repaired {
 pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
     let locked = {
         let _pinned = Pinned::now();
-        let table = Table::open(q.storage);
+        let table = row::table(q);
         let found = Finder::new(q, &table).find(id);
         found.and_then(|f| table.lock_waiting(f.place.tid))
     };
@@ -64,7 +64,7 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
         return Repaired::Gone;
     }
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut finder = Finder::new(q, &table);
     let Some(facts) = finder.find(id) else {
         return Repaired::Gone;

@@ -3,7 +3,7 @@
 use super::claim::{seek, walk_of};
 use super::row::{self, Facts, Fate, Place};
 use crate::catalog::Queue;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 
 /// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
@@ -19,7 +19,7 @@ pub fn in_span(
     ready: &mut Vec<(i16, i64)>,
 ) -> i64 {
     let _pinned = Pinned::now();
-    let table = Table::open(q.storage);
+    let table = row::table(q);
     // The index of the default rank is that of all ids.
     let along = rank.unwrap_or(row::DEFAULT_RANK);
     let mut walk = walk_of(q, &table, along);

@@ -6,7 +6,8 @@
 //! the others by a partial index (rank, id).
 
 use crate::catalog::Queue;
-use crate::pg::table::Tid;
+use crate::pg::index::Known;
+use crate::pg::table::{Table, Tid};
 use crate::pg::time::Micros;
 use crate::pg::walk::Walk;
 
@@ -42,6 +43,30 @@ pub const DEFAULT_RANK: i16 = pg_broker_core::board::DEFAULT_RANK as i16;
 
 pub fn rank_of(priority: i16) -> i16 {
     RANKS - 1 - priority
+}
+
+/// A queue's table open for writing.
+pub fn table(q: &Queue) -> Table {
+    Table::open_indexed(
+        q.storage,
+        [
+            Known {
+                oid: q.index,
+                columns: &[ID],
+                wants: |_| true,
+            },
+            Known {
+                oid: q.ranks_index,
+                columns: &[RANK, ID],
+                wants: |row| row[RANK].as_int2() != Some(DEFAULT_RANK),
+            },
+            Known {
+                oid: q.expiry_index,
+                columns: &[EXPIRES_AT],
+                wants: |row| !row[EXPIRES_AT].is_null(),
+            },
+        ],
+    )
 }
 
 /// A row version and whose it is.

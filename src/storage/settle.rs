@@ -2,7 +2,7 @@
 //! its receipt; without a receipt the current hand-out is meant. A row that anybody else has
 //! locked, or has changed meanwhile, is not touched and not waited for.
 
-use super::find::Finder;
+use super::find::{Finder, runs};
 use super::row::{self, After, Change, Facts, Place};
 use crate::catalog::Queue;
 use crate::pg::table::{Pinned, Table};
@@ -21,22 +21,27 @@ fn each(
     mut act: impl FnMut(&mut Table, &Finder, &Facts) -> Option<After>,
 ) -> Vec<Change> {
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut finder = Finder::new(q, &table);
     let mut list = list.to_vec();
     list.sort_unstable();
     let mut changes: Vec<Change> = Vec::with_capacity(list.len());
-    for (id, receipt) in list {
-        // Asked for twice, with and without a receipt: once is enough.
-        if changes.last().is_some_and(|c| c.id == id) {
-            continue;
+    for run in runs(&list, |h| h.0) {
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            finder.begin(first.0, last.0);
         }
-        let is_current =
-            |f: &Facts| f.receipt.is_some() && (receipt.is_none() || f.receipt == receipt);
-        if let Some(facts) = finder.find(id).filter(is_current)
-            && let Some(after) = act(&mut table, &finder, &facts)
-        {
-            changes.push(Change::of(&facts, after));
+        for &(id, receipt) in run {
+            // Asked for twice, with and without a receipt: once is enough.
+            if changes.last().is_some_and(|c| c.id == id) {
+                continue;
+            }
+            let is_current =
+                |f: &Facts| f.receipt.is_some() && (receipt.is_none() || f.receipt == receipt);
+            if let Some(facts) = finder.next(id).filter(is_current)
+                && let Some(after) = act(&mut table, &finder, &facts)
+            {
+                changes.push(Change::of(&facts, after));
+            }
         }
     }
     changes
@@ -138,7 +143,7 @@ pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
 fn seize(q: &Queue, ids: &[i64]) -> Vec<Place> {
     let found: Vec<Place> = {
         let _pinned = Pinned::now();
-        let table = Table::open(q.storage);
+        let table = row::table(q);
         let mut finder = Finder::new(q, &table);
         ids.iter()
             .filter_map(|id| finder.find(*id).map(|f| f.place))
@@ -147,7 +152,7 @@ fn seize(q: &Queue, ids: &[i64]) -> Vec<Place> {
     let mut seized = Vec::with_capacity(found.len());
     for place in found {
         let _pinned = Pinned::now();
-        let table = Table::open(q.storage);
+        let table = row::table(q);
         let mut finder = Finder::new(q, &table);
         // Looked up anew: while the one before was waited for, this one may have changed.
         if let Some(present) = finder.find(place.id).map(|f| f.place)
@@ -164,7 +169,7 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
     let seized = seize(q, ids);
     let mut changes = Vec::with_capacity(seized.len());
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut finder = Finder::new(q, &table);
     for place in seized {
         if let Some(facts) = finder.find(place.id)
@@ -179,7 +184,7 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
 /// Removes everything that no open transaction is working on; tells `gone` of each.
 pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut walk = Walk::by_id(&table, q.index);
     walk.seek_from(0);
     while walk.next() {
@@ -194,7 +199,7 @@ pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
 /// Adds failures to a message whose transaction rolled back, unless somebody has it locked.
 pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(id)?;
     let more = i32::try_from(failures).unwrap_or(i32::MAX);

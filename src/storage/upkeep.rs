@@ -6,7 +6,7 @@ use super::row::{self, After, Change, Facts, Fate, Place, RANKS};
 use super::{LEASE_ENDED, table};
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
 use crate::pg::walk::Walk;
@@ -80,7 +80,7 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
 /// Keeps a row that cannot be buried now out of everybody's way until then.
 pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Option<Change> {
     let _pinned = Pinned::now();
-    let mut table = Table::open(q.storage);
+    let mut table = row::table(q);
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(corpse.id())?;
     let new = finder.edited(|new| {
@@ -105,7 +105,7 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
     let most = found.len() + usize::try_from(limit).unwrap_or(usize::MAX);
     if q.options.max_failures.is_some() {
         let _pinned = Pinned::now();
-        let table = Table::open(q.storage);
+        let table = row::table(q);
         let mut walk = Walk::by_id(&table, q.index);
         walk.seek_from(0);
         while found.len() < most && walk.next() {
@@ -159,7 +159,7 @@ pub fn oldest(q: &Queue, limit: i64, now: Micros) -> Vec<Facts> {
     let mut found: Vec<Facts> = Vec::new();
     for _ in 0..AGAIN {
         let _pinned = Pinned::now();
-        let table = Table::open(q.storage);
+        let table = row::table(q);
         let mut walk = Walk::by_id(&table, q.index);
         walk.seek_from(0);
         let mut lost = false;
@@ -189,7 +189,7 @@ pub fn idle(q: &Queue, ids: &[i64], now: Micros) -> Vec<Facts> {
 /// Locks those of `ids` that are wanted, and that nobody else has locked.
 fn lock(q: &Queue, ids: &[i64], wanted: impl Fn(&Facts) -> bool) -> Vec<Facts> {
     let _pinned = Pinned::now();
-    let table = Table::open(q.storage);
+    let table = row::table(q);
     let mut finder = Finder::new(q, &table);
     ids.iter()
         .filter_map(|id| finder.find(*id))
