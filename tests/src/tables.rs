@@ -9,6 +9,7 @@ use crate::{storage, tests};
 tests![
     #[solo]
     claims_are_hot,
+    own_indexes_stay_right,
     added_indexes_stay_right,
     summaries_add_no_entries,
     rewritten_between_calls,
@@ -102,6 +103,35 @@ async fn indexes_are_right(c: &Conn, table: &str) {
     }
     let broken = format!("SELECT count(*) FROM verify_heapam('{table}', check_toast => true)");
     assert_eq!(c.int(&broken).await, 0, "verify_heapam");
+}
+
+/// Those that a queue has itself are kept without the executor: for rows of any priority, rows that
+/// expire, rows that are mended, one by one and in batches.
+async fn own_indexes_stay_right(cx: Cx) {
+    let (c, table) = queue(&cx).await;
+    for round in 0..2 {
+        churn(&cx, 40).await;
+        c.run(
+            "SELECT mq.send_batch('q', array_agg('1'::jsonb), ttl => '1 hour', priority => 3) \
+             FROM generate_series(1, 1200)",
+        )
+        .await;
+        c.run("SELECT mq.send('q', '2', ttl => '1 hour')").await;
+        c.run(
+            "UPDATE mq.q SET priority = 6, expires_at = NULL WHERE id % 3 = 0 AND state = 'ready'",
+        )
+        .await;
+        c.run("UPDATE mq.q SET priority = 4 WHERE id % 3 = 1 AND state = 'ready'")
+            .await;
+        indexes_are_right(&c, &table).await;
+        let expiring = c
+            .int("SELECT count(*) FROM mq.q WHERE expires_at IS NOT NULL")
+            .await;
+        assert!(expiring > 700, "{expiring}");
+        if round == 0 {
+            c.run(&format!("VACUUM {table}")).await;
+        }
+    }
 }
 
 async fn added_indexes_stay_right(cx: Cx) {
