@@ -219,8 +219,19 @@ pub fn micros(took: Duration) -> u32 {
 
 /// How long the read took that found a message.
 async fn cycle(worker: &Worker, tally: &mut Tally) -> Result<Duration> {
-    worker.send().await?;
+    let id = worker.send().await?;
     tally.sent += 1;
+    if !worker.side().is_queue() {
+        let began = Instant::now();
+        worker.read_one().await?;
+        let took = began.elapsed();
+        settled(
+            u64::from(worker.ack(Claim { id, receipt: 0 }).await?),
+            1,
+            tally,
+        );
+        return Ok(took);
+    }
     // Another worker may have taken ours while the one it left for us was not yet committed for
     // our snapshot: look again. Somebody's is always there.
     let patience = Instant::now();

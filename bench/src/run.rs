@@ -51,6 +51,7 @@ impl Bench<'_> {
     fn sides_of(&self, workload: &Workload) -> Vec<Side> {
         match workload.job {
             Job::Send | Job::SendBatch | Job::Empty => self.sides.clone(),
+            Job::Cycle if workload.front == Front::Nothing => self.sides.clone(),
             Job::Cycle | Job::Read | Job::Drain => self.queues(),
         }
     }
