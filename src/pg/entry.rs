@@ -92,13 +92,20 @@ pub struct Sink {
     desc: pg_sys::TupleDesc,
 }
 
+/// More columns no result has.
+const COLUMNS: usize = 32;
+
 impl Sink {
     pub fn values(&self, values: &[Value]) {
-        let mut datums: Vec<pg_sys::Datum> = values.iter().map(|v| v.datum).collect();
-        let mut nulls: Vec<bool> = values.iter().map(|v| v.null).collect();
+        let mut datums = [pg_sys::Datum::null(); COLUMNS];
+        let mut nulls = [true; COLUMNS];
+        for (i, value) in values.iter().take(COLUMNS).enumerate() {
+            datums[i] = value.datum;
+            nulls[i] = value.null;
+        }
         // SAFETY: callers pass as many values as the declared result has columns.
         unsafe {
-            if (*self.desc).natts as usize != values.len() {
+            if (*self.desc).natts as usize != values.len() || values.len() > COLUMNS {
                 report::raise(crate::error::Error::Internal("result type mismatch".into()));
             }
             pg_sys::tuplestore_putvalues(

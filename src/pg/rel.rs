@@ -229,22 +229,6 @@ pub fn try_lock_alter(oid: Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::ShareUpdateExclusiveLock as i32) }
 }
 
-/// The next values of a sequence of ours.
-pub fn nextvals(sequence: Oid, n: usize) -> Vec<i64> {
-    let _rights = ActingAs::machinery();
-    let mut values = Vec::with_capacity(n);
-    // SAFETY: `sequence` is the OID of a sequence, which nextval_internal checks; the vector has
-    // room for all that is pushed, so nothing is allocated inside the boundary.
-    unsafe {
-        pg_guard_ffi_boundary(|| {
-            for _ in 0..n {
-                values.push(nextval_internal(sequence, false));
-            }
-        });
-    }
-    values
-}
-
 /// The next value of a sequence of ours.
 pub fn nextval(sequence: Oid) -> i64 {
     let _rights = ActingAs::machinery();

@@ -152,16 +152,20 @@ impl Walk {
         Tid::of(unsafe { (*self.slot).tts_tid })
     }
 
-    /// Column `n` (from 0) of the row.
+    /// Column `n` (from 0) of the row. Whoever asks for one beyond the first that was asked for is
+    /// taken to want all of them: it pays to ask for the last of a few first.
     pub fn get(&self, n: usize) -> Value {
-        // SAFETY: the slot holds a row; columns are taken apart up to the one asked for.
+        // SAFETY: the slot holds a row; columns are taken apart at least up to the one asked for.
         unsafe {
             let slot = self.slot;
-            if n >= (*(*slot).tts_tupleDescriptor).natts as usize {
+            let natts = (*(*slot).tts_tupleDescriptor).natts;
+            if n >= natts as usize {
                 return Value::NULL;
             }
-            if (*slot).tts_nvalid as usize <= n {
-                pg_sys::slot_getsomeattrs_int(slot, n as i32 + 1);
+            let known = (*slot).tts_nvalid;
+            if known as usize <= n {
+                let upto = if known == 0 { n as i32 + 1 } else { natts };
+                pg_sys::slot_getsomeattrs_int(slot, upto);
             }
             Value::raw(*(*slot).tts_values.add(n), *(*slot).tts_isnull.add(n))
         }

@@ -2,9 +2,13 @@
 
 use super::row::{self, rank_of};
 use crate::catalog::Queue;
+use crate::pg::board;
 use crate::pg::rel;
-use crate::pg::time::Micros;
+use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
+use pg_broker_core::board::Key;
+use pg_broker_core::ids::BLOCK;
+use std::cell::Cell;
 
 /// A message on its way into a queue; payload and headers are carried as they came.
 #[derive(Clone)]
@@ -22,12 +26,56 @@ pub struct Message {
 
 /// An id for a new message. Never given twice, also when the sender rolls back.
 pub fn new_id(q: &Queue) -> i64 {
-    rel::nextval(q.sequence)
+    loop {
+        let (first, n) = some_ids(q, 1);
+        if n > 0 {
+            return first;
+        }
+    }
 }
 
-/// Ids for so many new messages.
+/// Ids for so many new messages, rising.
 pub fn new_ids(q: &Queue, n: usize) -> Vec<i64> {
-    rel::nextvals(q.sequence, n)
+    let mut ids = Vec::with_capacity(n);
+    while ids.len() < n {
+        let (first, got) = some_ids(q, (n - ids.len()) as i64);
+        ids.extend(first..first + got);
+    }
+    ids
+}
+
+thread_local! {
+    /// A queue for which there was no room on the board, and until when that is taken for granted.
+    static WITHOUT: Cell<(Key, Micros)> = const { Cell::new((Key::FREE, 0)) };
+}
+
+/// So long nobody looks for room again, which costs more than the ids do.
+const PATIENCE: Micros = 1_000_000;
+
+/// Up to so many ids, the first and how many, maybe none for once. Sessions share a block of them
+/// on the board; where there is none, each takes a block for itself, and gives the rest up: ids
+/// would not rise if it kept that.
+fn some_ids(q: &Queue, n: i64) -> (i64, i64) {
+    let key = board::key(q.storage, q.created_at);
+    let (last, until) = WITHOUT.get();
+    let is_without = last == key && time::now() < until;
+    let taken = match is_without {
+        true => None,
+        false => board::with(key, true, |h| h.state.ids.take(n)),
+    };
+    if let Some(taken @ (_, 1..)) = taken {
+        return taken;
+    }
+    let block = rel::nextval(q.sequence);
+    match taken.and_then(|_| board::with(key, true, |h| h.state.ids.put(block))) {
+        Some(()) => (block, 0),
+        None => {
+            if !is_without {
+                WITHOUT.set((key, time::now().saturating_add(PATIENCE)));
+            }
+            (block, n.min(BLOCK))
+        }
+    }
 }
 
 fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {

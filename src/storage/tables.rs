@@ -9,6 +9,7 @@ use crate::pg::rel;
 use crate::pg::role::ActingAs;
 use crate::pg::spi::{self, Spi};
 use crate::pg::value::{Oid, Ty, Value};
+use pg_broker_core::ids::BLOCK;
 use pg_broker_core::names::{archive_of, quote_ident, quote_literal};
 
 /// Vacuum early and little: most rows die young.
@@ -85,7 +86,10 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                     "CREATE INDEX q_{n}_expiry ON mq_internal.q_{n} (expires_at) \
                      WHERE expires_at IS NOT NULL"
                 ),
-                format!("CREATE SEQUENCE mq_internal.q_{n}_id OWNED BY mq_internal.q_{n}.id"),
+                format!(
+                    "CREATE SEQUENCE mq_internal.q_{n}_id INCREMENT {BLOCK} \
+                     OWNED BY mq_internal.q_{n}.id"
+                ),
                 format!(
                     "CREATE TABLE mq_internal.q_{n}_archive ({COLUMNS}, archived_at timestamptz \
                      NOT NULL, CONSTRAINT q_{n}_archive_pkey PRIMARY KEY (id))"

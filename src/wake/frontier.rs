@@ -83,6 +83,9 @@ pub struct Looks {
     ranks: Vec<(usize, Rank)>,
 }
 
+/// So often prepared transactions are listed anew after there were too many.
+const RELIST_INTERVAL: Micros = 1_000_000;
+
 /// What the board says to a reader that begins.
 #[allow(clippy::large_enum_variant)] // made under a lock, where nothing is allocated
 enum Answer {
@@ -126,6 +129,9 @@ impl Looks {
 
     fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
         board::with(key, true, |h| {
+            if h.state.begin_anew(now, RELIST_INTERVAL) {
+                (0..RANKS).for_each(|rank| h.report(rank, ALL));
+            }
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }

@@ -87,6 +87,10 @@ async fn over_a_crash(_: Cx) {
 async fn more_than_are_remembered(cx: Cx) {
     let (c, reader) = (cx.connect().await, cx.connect().await);
     c.run("SELECT mq.create_queue('q')").await;
+    c.run("SELECT mq.send_batch('q', array_agg('0'::jsonb), delay => '1 hour') FROM generate_series(1, 5000)")
+        .await;
+    assert_eq!(reader.hands("'q'").await, []);
+    let near = blocks_of_a_read(&reader).await;
     const MANY: usize = 12;
     for n in 0..MANY {
         c.run("BEGIN").await;
@@ -109,8 +113,30 @@ async fn more_than_are_remembered(cx: Cx) {
         assert_eq!(reader.hands("'q', 9").await.len(), 3, "the {n}th");
     }
     assert_eq!(
-        c.int("SELECT count(*) FROM mq.q WHERE state <> 'leased'")
+        c.int("SELECT count(*) FROM mq.q WHERE state = 'ready'")
             .await,
         0
     );
+    // While they are too many, readers look at everything. Afterwards they know where to look again.
+    let far = blocks_of_a_read(&reader).await;
+    assert!(far > near + 40, "{near} blocks before, {far} with too many");
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    // A rank that nobody knew gets its lane by the first look.
+    for _ in 0..2 {
+        assert_eq!(reader.hands("'q'").await, []);
+    }
+    let again = blocks_of_a_read(&reader).await;
+    assert!(
+        again <= near + 4,
+        "{near} blocks before, {again} afterwards"
+    );
+}
+
+/// How many blocks a read that finds nothing looks at.
+async fn blocks_of_a_read(c: &Conn) -> u64 {
+    let plan = c
+        .text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM mq.read('q')")
+        .await;
+    let (_, hits) = plan.split_once("\"Shared Hit Blocks\": ").unwrap();
+    hits.split(',').next().unwrap().trim().parse().unwrap()
 }

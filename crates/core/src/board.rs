@@ -8,6 +8,7 @@
 //! All-zero bytes are the free state. Nothing here allocates or panics.
 
 use crate::frontier::{LaneOf, Span, TicketOf};
+use crate::ids::Ids;
 use crate::names::DEFAULT_PRIORITY;
 
 /// How many ranks a queue has.
@@ -76,14 +77,19 @@ pub struct QueueState {
     /// Whether the transactions that were prepared before this state was made are among the
     /// suspects. Until then nothing here is to be relied on.
     listed: u32,
-    /// More suspects than there is room for: nothing here is to be relied on any more.
+    /// More suspects than there is room for: nothing here is to be relied on until they are listed
+    /// anew.
     overrun: u32,
+    /// Not before this is that tried.
+    relist_at: i64,
     /// Which of the lanes belongs to a rank, plus one; 0 for none.
     pub lanes: [u32; RANKS],
     pub ranks: RankLane,
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
     pub waiters: Waiters,
+    /// Ids for new messages.
+    pub ids: Ids,
 }
 
 /// Who waits for a message of the queue, as a list of places in a table of waiters (plus one; 0
@@ -105,10 +111,12 @@ impl QueueState {
         self.key = key;
         self.listed = 0;
         self.overrun = 0;
+        self.relist_at = 0;
         self.lanes = [0; RANKS];
         self.ranks.reset();
         self.suspected = 0;
         self.waiters = Waiters::default();
+        self.ids = Ids::default();
     }
 
     pub fn is_listed(&self) -> bool {
@@ -118,6 +126,19 @@ impl QueueState {
     /// The transactions that were prepared before are suspected now.
     pub fn list(&mut self) {
         self.listed = 1;
+    }
+
+    /// After an overrun, every now and then: whether the suspects are to be listed anew. All ids are
+    /// to be reported then, for those of the suspects that are forgotten here.
+    pub fn begin_anew(&mut self, now: i64, pause: i64) -> bool {
+        if self.overrun == 0 || now < self.relist_at {
+            return false;
+        }
+        self.listed = 0;
+        self.overrun = 0;
+        self.suspected = 0;
+        self.relist_at = now.saturating_add(pause);
+        true
     }
 
     /// Whether readers may start anywhere but at the beginning.

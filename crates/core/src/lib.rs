@@ -5,4 +5,5 @@ pub mod backoff;
 pub mod board;
 pub mod death;
 pub mod frontier;
+pub mod ids;
 pub mod names;
