@@ -1,5 +1,5 @@
 //! What is kept of one queue in shared memory: which lanes it has, which ranks have messages at
-//! all, and whom it still waits to hear from.
+//! all, how many there are, and whom it still waits to hear from.
 //!
 //! The ranks are a lane of their own, in which rank r is the id r + 1: every change of a row of a
 //! rank is reported there, and a reader that finds no row at all in a rank publishes that. So a
@@ -9,6 +9,7 @@
 
 use crate::frontier::{LaneOf, Span, TicketOf};
 use crate::names::DEFAULT_PRIORITY;
+use crate::tally::Counting;
 
 /// How many ranks a queue has.
 pub const RANKS: usize = 10;
@@ -84,6 +85,7 @@ pub struct QueueState {
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
     pub waiters: Waiters,
+    pub counting: Counting,
 }
 
 /// Who waits for a message of the queue, as a list of places in a table of waiters (plus one; 0
@@ -93,6 +95,8 @@ pub struct QueueState {
 pub struct Waiters {
     pub first: u32,
     pub last: u32,
+    /// How many they are.
+    pub n: u32,
     /// When the keeper looks next by itself.
     pub keeper_until: i64,
     /// When it is to be seen whether whoever was woken has taken the message; 0 when nobody was.
@@ -109,6 +113,7 @@ impl QueueState {
         self.ranks.reset();
         self.suspected = 0;
         self.waiters = Waiters::default();
+        self.counting.forget();
     }
 
     pub fn is_listed(&self) -> bool {

@@ -1,8 +1,9 @@
 //! The parts of pg_broker that need no PostgreSQL: names, retry delays, the story of a death,
-//! and where a reader has to look.
+//! where a reader has to look, and how many messages there are.
 
 pub mod backoff;
 pub mod board;
 pub mod death;
 pub mod frontier;
 pub mod names;
+pub mod tally;
