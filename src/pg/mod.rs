@@ -8,6 +8,7 @@ pub mod blames;
 pub mod board;
 pub mod entry;
 pub mod event;
+pub mod moment;
 pub mod prepared;
 pub mod rel;
 pub mod report;

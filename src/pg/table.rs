@@ -35,7 +35,7 @@ impl Tid {
 }
 
 /// A snapshot of the present, active until dropped. Own writes so far are in it.
-pub struct Pinned(());
+pub struct Pinned(pub(in crate::pg) ());
 
 impl Pinned {
     pub fn now() -> Self {

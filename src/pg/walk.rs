@@ -4,6 +4,7 @@
 //! active as long as it lives. Values of a row are valid until the walk moves on.
 
 use super::table::{Table, Tid};
+use super::time::Micros;
 use super::value::{Oid, Value};
 use pgrx::pg_sys;
 
@@ -71,6 +72,11 @@ impl Walk {
         Self::begin(table, index, true)
     }
 
+    /// Along an index of (timestamptz).
+    pub fn by_time(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, false)
+    }
+
     fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
         // SAFETY: as many keys as the scan was begun with, which copies them.
         unsafe {
@@ -115,6 +121,17 @@ impl Walk {
             key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank)),
             key(2, from, pg_sys::F_INT8GE, Value::int8(id)),
         ]);
+    }
+
+    /// To times no later than this one, in an index by time.
+    pub fn seek_upto(&mut self, time: Micros) {
+        debug_assert!(!self.ranked);
+        self.seek(&mut [key(
+            1,
+            pg_sys::BTLessEqualStrategyNumber,
+            pg_sys::F_TIMESTAMPTZ_LE,
+            Value::timestamptz(time),
+        )]);
     }
 
     /// Moves to the next row, if there is one.

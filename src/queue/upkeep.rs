@@ -5,9 +5,10 @@ use crate::error::Result;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
-use crate::queue::bury;
+use crate::queue::{bury, look};
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
+use crate::wake::counts;
 use crate::wake::frontier::{self, Looks};
 use crate::wake::touch::{self, Begun};
 
@@ -19,6 +20,8 @@ const WALK: usize = 10_000;
 /// All duties for one queue. Gives how many rows were moved or removed.
 pub fn maintain(q: &Queue) -> Result<u64> {
     let now = time::now();
+    // First: who has changed rows cannot count them for others.
+    count(q, || true);
     let mut done = bury_overdue(q, now)? + trim_archive(q)? + expire_keys(q)?;
     let mut from = Some(0);
     while let Some(at) = from {
@@ -26,6 +29,16 @@ pub fn maintain(q: &Queue) -> Result<u64> {
         (done, from) = (done + n, on);
     }
     Ok(done)
+}
+
+/// Counts the messages, if nobody knows how many there are, as long as `go_on` says. Gives whether
+/// that is still to be done.
+pub fn count(q: &Queue, go_on: impl Fn() -> bool) -> bool {
+    let key = frontier::key(q);
+    if counts::is_known(key) == Some(true) || look::recount(q, |_| go_on()) {
+        return false;
+    }
+    counts::is_known(key) == Some(false)
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
