@@ -116,7 +116,7 @@ fn settle_open(q: &Queue, table: &Table, now: Micros, reading: &mut Reading) -> 
 
 /// Where the rows are, each id once.
 fn spans(open: &[Open]) -> Vec<Span> {
-    let mut spans: Vec<Span> = open.iter().map(|o| o.ids).collect();
+    let mut spans: Vec<Span> = open.iter().flat_map(|o| o.ids.spans()).collect();
     spans.sort_unstable_by_key(|s| s.lo);
     spans.dedup_by(|next, kept| {
         let meets = next.lo <= kept.hi;

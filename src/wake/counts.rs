@@ -177,6 +177,42 @@ pub fn is_known(key: Key) -> Option<bool> {
     known.flatten()
 }
 
+/// How many rows there are for this session, and when in the order of what is told.
+#[derive(Clone, Copy)]
+pub struct Told {
+    rows: i64,
+    changes: u64,
+}
+
+pub fn told_so_far(q: &Queue) -> Option<Told> {
+    let key = frontier::key(q);
+    let known = board::with(key, false, |h| h.state.counting.rows());
+    let (rows, changes) = known.flatten()?;
+    let own: i64 = PENDING.with(|p| {
+        let list = p.borrow();
+        let own = list.entries.iter().filter(|e| e.key == key);
+        own.filter(|e| e.part.cell.is_none())
+            .map(|e| e.part.n)
+            .sum()
+    });
+    Some(Told {
+        rows: rows.saturating_add(own),
+        changes,
+    })
+}
+
+/// So many rows were met since: if others should have been, and nobody has told of anything
+/// meanwhile, the figures are wrong.
+pub fn compare(q: &Queue, before: &Told, met: i64) {
+    board::with(frontier::key(q), false, |h| {
+        let counting = &mut h.state.counting;
+        let is_quiet = counting.rows().is_some_and(|(_, n)| n == before.changes);
+        if is_quiet && met != before.rows {
+            counting.forget();
+        }
+    });
+}
+
 /// How many sessions wait for a message of the queue, where anybody could tell.
 pub fn waiters(q: &Queue) -> Option<i64> {
     if !board::is_there() {

@@ -5,7 +5,7 @@ use crate::catalog::{Options, Queue};
 use crate::error::Result;
 use crate::pg::roster::{self, Entry};
 use crate::pg::time::Micros;
-use crate::queue::upkeep;
+use crate::queue::upkeep::{self, Sweep};
 use pg_broker_core::board::Key;
 
 /// A queue and where its duties stand.
@@ -27,7 +27,7 @@ pub struct Charge {
     pub uncounted: bool,
     next: [Micros; DUTIES.len()],
     /// How far the sweep has come.
-    swept: i64,
+    swept: Sweep,
 }
 
 impl Charge {
@@ -45,7 +45,7 @@ impl Charge {
             has_due: false,
             uncounted: false,
             next: [now; DUTIES.len()],
-            swept: 0,
+            swept: Sweep::default(),
         };
         charge.learn(q, now);
         charge
@@ -142,7 +142,7 @@ fn bury_expired(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
 
 fn sweep(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     let (n, on) = upkeep::sweep(q, c.swept)?;
-    c.swept = on.unwrap_or(0);
+    c.swept = on.unwrap_or_default();
     Ok((n, on.is_some()))
 }
 

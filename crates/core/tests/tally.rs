@@ -177,7 +177,8 @@ impl World {
             return false;
         };
         while let Some(open) = reading.take_open() {
-            let within = self.rows.range(open.ids.lo..open.ids.hi);
+            let spans: Vec<_> = open.ids.spans().collect();
+            let within = spans.iter().flat_map(|s| self.rows.range(s.lo..s.hi));
             let mut found = 0;
             for row in within.map(|(_, row)| row) {
                 let Some(wait) = row.wait.filter(|w| Cell::of(w) == Some(open.cell)) else {

@@ -7,7 +7,7 @@
 //!
 //! Waits are kept in buckets, fine for short waits and coarse for long ones. A bucket is over when
 //! its stretch of time is; one that `now` falls into is *open*: what it holds has to be looked at
-//! row by row, for which it keeps the span of ids.
+//! row by row, for which it keeps the ids, as two spans.
 //!
 //! Invariants:
 //! - Which bucket a row is in follows from the row alone (`Cell::of`), so that it leaves the one
@@ -21,11 +21,13 @@
 
 mod cells;
 mod counting;
+mod ids;
 
 pub use cells::{Cell, FAR, Kind, LEVELS, SLOTS};
 pub use counting::{Counting, IN_PROGRESS, Moment};
+pub use ids::Ids;
 
-use crate::frontier::Span;
+use ids::Packed;
 
 /// What a row counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub struct Part {
     pub n: i64,
     /// How many of them are `last`.
     pub last: i64,
-    pub ids: Span,
+    pub ids: Ids,
     /// No row is due before that.
     pub earliest: i64,
 }
@@ -68,7 +70,7 @@ impl Part {
         }
         self.n = self.n.saturating_add(other.n);
         self.last = self.last.saturating_add(other.last);
-        self.ids = self.ids.hull(other.ids);
+        self.ids.take_in(&other.ids);
         self.earliest = self.earliest.min(other.earliest);
         true
     }
@@ -82,7 +84,7 @@ impl Standing {
             cell,
             n: sign,
             last,
-            ids: Span::one(id),
+            ids: Ids::one(id),
             earliest,
         };
         let waits = self
@@ -92,32 +94,14 @@ impl Standing {
     }
 }
 
-/// Rows that wait and fall due within one stretch of time. The ids are `lo` and so many after.
+/// Rows that wait and fall due within one stretch of time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bucket {
-    lo: i64,
-    more: u32,
+    ids: Packed,
     stretch: u32,
     n: i32,
     last: i32,
-}
-
-impl Bucket {
-    fn ids(&self) -> Span {
-        let hi = match self.more {
-            u32::MAX => i64::MAX,
-            more => self.lo.saturating_add(i64::from(more)).saturating_add(1),
-        };
-        Span::new(self.lo, hi)
-    }
-
-    fn take_in(&mut self, ids: Span) {
-        let all = self.ids().hull(ids);
-        self.lo = all.lo;
-        self.more =
-            u32::try_from(all.hi.saturating_sub(all.lo).saturating_sub(1)).unwrap_or(u32::MAX);
-    }
 }
 
 fn narrow(n: i64) -> i32 {
@@ -201,12 +185,15 @@ impl Tally {
                 return Ok(());
             }
             *bucket = Bucket {
-                lo: part.ids.lo,
+                ids: Packed::of(&part.ids),
                 stretch: cell.stretch,
                 ..Bucket::default()
             };
+        } else {
+            let mut ids = bucket.ids.ids();
+            ids.take_in(&part.ids);
+            bucket.ids = Packed::of(&ids);
         }
-        bucket.take_in(part.ids);
         bucket.n = bucket.n.saturating_add(narrow(part.n));
         bucket.last = bucket.last.saturating_add(narrow(part.last));
         Ok(())
@@ -231,7 +218,7 @@ impl Tally {
                     cell: Some(Cell::far(kind)),
                     n: far.n,
                     last: far.last,
-                    ids: Span::new(0, 0),
+                    ids: Ids::NONE,
                     earliest: far.earliest,
                 });
                 let near = waits.levels.iter().zip(0..).flat_map(move |(level, n)| {
@@ -243,7 +230,7 @@ impl Tally {
                         }),
                         n: i64::from(b.n),
                         last: i64::from(b.last),
-                        ids: b.ids(),
+                        ids: b.ids.ids(),
                         earliest: i64::MAX,
                     })
                 });
@@ -281,7 +268,7 @@ pub struct Open {
     pub cell: Cell,
     pub n: i64,
     pub last: i64,
-    pub ids: Span,
+    pub ids: Ids,
 }
 
 /// What a tally says at one moment.
@@ -327,7 +314,7 @@ impl Reading {
             });
             open.n = open.n.saturating_add(part.n);
             open.last = open.last.saturating_add(part.last);
-            open.ids = open.ids.hull(part.ids);
+            open.ids.take_in(&part.ids);
         }
     }
 
