@@ -75,9 +75,9 @@ pub struct Sweep {
 }
 
 /// Buries what is over among the rows that the sweep has not met yet, and has readers look where
-/// there are ready rows that nobody has reported, written by plain SQL or by replication. What was
-/// removed that way shows when the sweep is through and meanwhile nobody told of anything. Gives
-/// where to go on, until it was through.
+/// there are ready rows that nobody has reported, written by plain SQL or by replication. That the
+/// figures are wrong for such reasons shows when it is through and meanwhile nobody told of
+/// anything. Gives where to go on, until it was through.
 pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
     if at.from == 0 {
         at.told = counts::told_so_far(q);

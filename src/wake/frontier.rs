@@ -285,9 +285,6 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
                     n += 1;
                 }
             }
-            if n > 0 {
-                h.state.counting.forget();
-            }
             h.wake(n, now, &mut calls);
         });
         calls.make();
