@@ -34,7 +34,8 @@ CREATE FUNCTION mq_internal.measure(
     OUT failed bigint,
     OUT dead bigint,
     OUT expired bigint,
-    OUT since timestamptz
+    OUT since timestamptz,
+    OUT waiters bigint
 ) LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_measure';
 
 CREATE VIEW mq.queues WITH (security_barrier) AS

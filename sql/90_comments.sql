@@ -184,7 +184,7 @@ COMMENT ON COLUMN mq.metrics.leased IS
 COMMENT ON COLUMN mq.metrics.oldest_ready_age IS
   'How long the oldest ready message has been ready; null when none is.';
 COMMENT ON COLUMN mq.metrics.estimated IS
-  'True when there are more than 10,000 messages of a state, and the counts are estimates from there on.';
+  'True when the counts are estimates beyond 10,000 messages: without preloading, and for a moment after a restart.';
 COMMENT ON COLUMN mq.metrics.sent IS
   'Messages sent since `since`; null, as all totals, when the library is not preloaded.';
 COMMENT ON COLUMN mq.metrics.delivered IS
@@ -199,3 +199,5 @@ COMMENT ON COLUMN mq.metrics.expired IS
   'Messages whose ttl ran out before they were settled, since `since`.';
 COMMENT ON COLUMN mq.metrics.since IS
   'When the totals began: the first time after the start of the server that the queue was counted.';
+COMMENT ON COLUMN mq.metrics.waiters IS
+  'Sessions that wait for a message of the queue now; null when the library is not preloaded.';

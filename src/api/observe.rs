@@ -30,9 +30,9 @@ fn version(_call: &Call) -> Result<Value> {
 }
 
 /// The figures of one queue: ready, delayed, leased, oldest_ready_age, estimated, sent,
-/// delivered, acked, failed, dead, expired, since.
+/// delivered, acked, failed, dead, expired, since, waiters.
 fn measure(call: &Call) -> Result<Value> {
-    let nothing = [Value::NULL; 12];
+    let nothing = [Value::NULL; 13];
     let Some(view) = call.arg(0).as_oid() else {
         return Ok(call.row(&nothing));
     };
@@ -62,6 +62,7 @@ fn measure(call: &Call) -> Result<Value> {
         }
         row[11] = Value::timestamptz(since);
     }
+    row[12] = Value::opt(look::waiters(&q), Value::int8);
     Ok(call.row(&row))
 }
 

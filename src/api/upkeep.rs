@@ -16,16 +16,17 @@ fn maintain(call: &Call) -> Result<Value> {
     rel::require_writable("mq.maintain()")?;
     if !call.arg(0).is_null() {
         let q = catalog::open(&args::queue_name(call)?, Lock::Write, Right::Owner)?;
-        return Ok(Value::int8(upkeep::maintain(&q)? as i64));
+        return Ok(Value::int8(upkeep::maintain(&[q])? as i64));
     }
     let caller = role::caller();
-    let mut done = 0;
+    let mut queues = Vec::new();
     for view in catalog::views(None)? {
         let mine = rel::facts(view).is_some_and(|f| role::has_rights_of(caller, f.owner));
         if mine && let Some(q) = catalog::open_oid(view, Lock::Write)? {
-            done += upkeep::maintain(&q)?;
+            queues.push(q);
         }
     }
+    let done = upkeep::maintain(&queues)?;
     upkeep::note_run()?;
     Ok(Value::int8(done as i64))
 }

@@ -318,6 +318,14 @@ pub fn is_open(xid: u32) -> bool {
     unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
 }
 
+/// The number of the transaction in progress, if it has one; unlike its id it never returns.
+/// Also to be had while the end of the transaction is told.
+pub fn own_number() -> Option<u64> {
+    // SAFETY: reads backend state.
+    let number = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+    (number != 0).then_some(number)
+}
+
 /// The transaction id of the transaction in progress, if it has one.
 pub fn own_xid() -> Option<u32> {
     // SAFETY: reads backend state.

@@ -10,6 +10,7 @@ mod calm;
 pub mod entry;
 pub mod event;
 pub mod index;
+pub mod moment;
 pub mod prepared;
 pub mod rel;
 pub mod report;

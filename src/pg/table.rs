@@ -37,7 +37,7 @@ impl Tid {
 }
 
 /// A snapshot of the present, active until dropped. Own writes so far are in it.
-pub struct Pinned(());
+pub struct Pinned(pub(in crate::pg) ());
 
 impl Pinned {
     pub fn now() -> Self {
@@ -74,6 +74,7 @@ pub struct Table {
     /// Its indexes, where they are those that the caller knows.
     entries: Option<Entries>,
     indexes: Option<Indexes>,
+    pub(in crate::pg) is_for_writing: bool,
     wrote: bool,
 }
 
@@ -124,6 +125,7 @@ impl Table {
                 out,
                 entries: None,
                 indexes: None,
+                is_for_writing: lock != pg_sys::AccessShareLock,
                 wrote: false,
             }
         }

@@ -111,6 +111,7 @@ impl Held<'_> {
         }
         list.last = place;
         new.state.store(WAITING, Ordering::Release);
+        list.n = list.n.saturating_add(1);
     }
 
     fn unlink(&mut self, place: u32) {
@@ -128,6 +129,7 @@ impl Held<'_> {
             Some(n) => n.previous.store(previous, Ordering::Relaxed),
             None => list.last = previous,
         }
+        list.n = list.n.saturating_sub(1);
         if list.first == 0 {
             list.check_at = 0;
         }

@@ -5,6 +5,7 @@
 
 use super::calm;
 use super::table::{Table, Tid};
+use super::time::Micros;
 use super::value::{Oid, Value};
 use pgrx::pg_sys;
 
@@ -13,6 +14,8 @@ pub struct Walk {
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
     order: Order,
+    /// How much of the lock on the index is given back at the end.
+    unlock: u32,
 }
 
 /// What the index has, and what a walk along it is told.
@@ -24,6 +27,8 @@ enum Order {
     Within,
     /// Rank and id, one rank's ids from one on.
     Rank,
+    /// Times, up to one.
+    Time,
 }
 
 fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanKeyData {
@@ -52,7 +57,7 @@ fn at_least(column: i16, id: i64) -> pg_sys::ScanKeyData {
 impl Walk {
     fn begin(table: &Table, index: Oid, order: Order) -> Self {
         let keys = match order {
-            Order::Id => 1,
+            Order::Id | Order::Time => 1,
             Order::Within | Order::Rank => 2,
         };
         // SAFETY: the index belongs to the open table; the active snapshot outlives the scan.
@@ -76,6 +81,12 @@ impl Walk {
                 scan,
                 slot,
                 order,
+                // A session that looks at many queues would hold many locks; one that writes is
+                // likely to come back.
+                unlock: match table.is_for_writing {
+                    true => pg_sys::NoLock,
+                    false => pg_sys::AccessShareLock,
+                },
             }
         }
     }
@@ -93,6 +104,11 @@ impl Walk {
     /// Along an index of (smallint, bigint).
     pub fn by_rank(table: &Table, index: Oid) -> Self {
         Self::begin(table, index, Order::Rank)
+    }
+
+    /// Along an index of (timestamptz).
+    pub fn by_time(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, Order::Time)
     }
 
     fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
@@ -132,6 +148,17 @@ impl Walk {
             key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank)),
             at_least(2, id),
         ]);
+    }
+
+    /// To times no later than this one, in a walk by time.
+    pub fn seek_upto(&mut self, time: Micros) {
+        debug_assert_eq!(self.order, Order::Time);
+        self.seek(&mut [key(
+            1,
+            pg_sys::BTLessEqualStrategyNumber,
+            pg_sys::F_TIMESTAMPTZ_LE,
+            Value::timestamptz(time),
+        )]);
     }
 
     /// Moves to the next row, if there is one.
@@ -197,12 +224,11 @@ impl Walk {
 impl Drop for Walk {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: what `begin` opened; on an error the resource owner does the same. The lock on
-            // the index stays with that on its table.
+            // SAFETY: what `begin` opened; on an error the resource owner does the same.
             unsafe {
                 pg_sys::index_endscan(self.scan);
                 pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-                pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+                pg_sys::index_close(self.index, self.unlock as i32);
             }
         }
     }

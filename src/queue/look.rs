@@ -1,12 +1,40 @@
 //! Looking at a queue as a whole.
 
 use crate::catalog::Queue;
-use crate::pg::time::Micros;
-use crate::storage::count::{self, Counts};
+use crate::pg::time::{self, Micros};
+use crate::storage::count::{self, Counts, EXACT};
+use crate::storage::tally;
+use crate::wake::counts;
 use crate::wake::frontier::Looks;
 
 /// How many messages there are in which state.
 pub fn count(q: &Queue, now: Micros) -> Counts {
+    // Before what is known is asked for: prepared transactions that have ended are noticed here.
     let mut looks = Looks::begin(q, now);
-    count::count(q, now, std::iter::from_fn(|| looks.next()))
+    let looks = std::iter::from_fn(|| looks.next());
+    if let Some(reading) = counts::read(q, now) {
+        return tally::settle(q, now, reading, looks);
+    }
+    let counts = count::count(q, now, looks);
+    if !counts.estimated {
+        recount(q, |n| n <= EXACT);
+    }
+    counts
+}
+
+/// How many sessions wait for a message, where anybody could tell.
+pub fn waiters(q: &Queue) -> Option<i64> {
+    counts::waiters(q)
+}
+
+/// Counts anew, as long as `go_on` says of how many there were; false when that led to nothing.
+pub fn recount(q: &Queue, go_on: impl Fn(i64) -> bool) -> bool {
+    // Gives the queue its place, and learns which prepared transactions have ended.
+    drop(Looks::begin(q, time::now()));
+    let Some((count, pinned)) = counts::begin(q) else {
+        return false;
+    };
+    let counted = tally::all(q, go_on);
+    drop(pinned);
+    count.finish(counted.as_ref())
 }

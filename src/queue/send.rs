@@ -8,7 +8,7 @@ use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
 use crate::storage::insert::{self, Message};
-use crate::storage::row::{After, Change, rank_of};
+use crate::storage::row::{Change, rank_of};
 use crate::storage::{keys, length};
 use crate::wake::notify;
 use crate::wake::totals::{self, Total};
@@ -161,7 +161,7 @@ fn window_end(q: &Queue, now: Micros) -> Micros {
     }
 }
 
-fn sent(q: &Queue, list: &[Message]) {
+fn sent(q: &Queue, list: &[Message], now: Micros) {
     totals::count(q, Total::Sent, list.len());
     note(
         q,
@@ -170,7 +170,7 @@ fn sent(q: &Queue, list: &[Message]) {
             id: m.id,
             is_new: true,
             was: None,
-            after: m.due.map_or(After::Ready, After::Waits),
+            now: Some(m.standing(q, now)),
         }),
     );
 }
@@ -185,7 +185,7 @@ pub fn one(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
         }
     }
     enter(q, 1, now, || insert::one(q, &m, now))?;
-    sent(q, std::slice::from_ref(&m));
+    sent(q, std::slice::from_ref(&m), now);
     Ok(m.id)
 }
 
@@ -232,7 +232,7 @@ pub fn many(q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> 
         enter(q, n as i64, now, || {
             insert::many(q, &list, now);
         })?;
-        sent(q, &list);
+        sent(q, &list, now);
     }
     Ok(ids)
 }
@@ -242,7 +242,7 @@ pub fn many(q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> 
 pub fn forward(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
     m.id = insert::new_id(q);
     enter(q, 1, now, || insert::one(q, &m, now))?;
-    sent(q, std::slice::from_ref(&m));
+    sent(q, std::slice::from_ref(&m), now);
     Ok(m.id)
 }
 

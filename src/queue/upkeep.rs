@@ -5,27 +5,46 @@ use crate::error::Result;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
-use crate::queue::bury;
+use crate::queue::{bury, look};
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
+use crate::wake::counts::{self, Told};
 use crate::wake::frontier::{self, Looks};
 use crate::wake::touch::{self, Begun};
+use std::rc::Rc;
 
 /// One call does at most so much of each duty.
 pub const PIECE: i64 = 10_000;
 /// A walk in search of what is over passes at most so many rows.
 const WALK: usize = 10_000;
 
-/// All duties for one queue. Gives how many rows were moved or removed.
-pub fn maintain(q: &Queue) -> Result<u64> {
-    let now = time::now();
-    let mut done = bury_overdue(q, now)? + trim_archive(q)? + expire_keys(q)?;
-    let mut from = Some(0);
-    while let Some(at) = from {
-        let (n, on) = sweep(q, at)?;
-        (done, from) = (done + n, on);
+/// All duties for some queues. Gives how many rows were moved or removed.
+pub fn maintain(queues: &[Rc<Queue>]) -> Result<u64> {
+    // Before anything else, and again at the end, in case that it was nothing: who has changed
+    // rows cannot count them for others.
+    let count_all = || queues.iter().for_each(|q| _ = count(q, || true));
+    count_all();
+    let mut done = 0;
+    for q in queues {
+        done += bury_overdue(q, time::now())? + trim_archive(q)? + expire_keys(q)?;
+        let mut swept = Some(Sweep::default());
+        while let Some(at) = swept {
+            let (n, on) = sweep(q, at)?;
+            (done, swept) = (done + n, on);
+        }
     }
+    count_all();
     Ok(done)
+}
+
+/// Counts the messages, if nobody knows how many there are, as long as `go_on` says. Gives whether
+/// that is still to be done.
+pub fn count(q: &Queue, go_on: impl Fn() -> bool) -> bool {
+    let key = frontier::key(q);
+    if counts::is_known(key) == Some(true) || look::recount(q, |_| go_on()) {
+        return false;
+    }
+    counts::is_known(key) == Some(false)
 }
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
@@ -45,16 +64,37 @@ pub fn bury_due(q: &Queue) -> Result<u64> {
     bury(q, found, now, begun)
 }
 
-/// Buries what is over among the rows from `from` on, and has readers look where there are ready
-/// rows that nobody has reported, written by plain SQL or by replication. Gives where to go on,
-/// until it was through.
-pub fn sweep(q: &Queue, from: i64) -> Result<(u64, Option<i64>)> {
-    let (now, begun) = (time::now(), touch::begin(q, from));
+/// How far a sweep has come.
+#[derive(Clone, Copy, Default)]
+pub struct Sweep {
+    from: i64,
+    /// How many rows it has met.
+    rows: i64,
+    /// How many there were when it began, if that was known.
+    told: Option<Told>,
+}
+
+/// Buries what is over among the rows that the sweep has not met yet, and has readers look where
+/// there are ready rows that nobody has reported, written by plain SQL or by replication. That the
+/// figures are wrong for such reasons shows when it is through and meanwhile nobody told of
+/// anything. Gives where to go on, until it was through.
+pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
+    if at.from == 0 {
+        at.told = counts::told_so_far(q);
+    }
+    let (now, begun) = (time::now(), touch::begin(q, at.from));
     let (mut found, mut ready) = (Vec::new(), Vec::new());
-    let span = (from, i64::MAX);
-    let at = over::in_span(q, None, span, WALK, now, &mut found, &mut ready);
+    let span = (at.from, i64::MAX);
+    let walked = over::in_span(q, None, span, WALK, now, &mut found, &mut ready);
     frontier::found(q, &ready, now);
-    Ok((bury(q, found, now, begun)?, (at < i64::MAX).then_some(at)))
+    at.from = walked.upto;
+    at.rows += walked.rows;
+    let is_through = at.from == i64::MAX;
+    if is_through && let Some(told) = at.told {
+        counts::compare(q, &told, at.rows);
+    }
+    let done = bury(q, found, now, begun)?;
+    Ok((done, (!is_through).then_some(at)))
 }
 
 /// Buries what has expired.

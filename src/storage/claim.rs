@@ -156,18 +156,27 @@ impl<'a> Claim<'a> {
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
         let ended = facts.lease_ended(self.now);
+        let failures = facts.failures(self.now);
         if ended {
-            new[row::FAILURES] = Value::int4(facts.failures(self.now));
+            new[row::FAILURES] = Value::int4(failures);
             new[row::LAST_ERROR] = Value::text(LEASE_ENDED);
         }
         let (done, after) = match self.take {
             Take::Until(due) => {
                 new[row::DUE] = Value::timestamptz(due);
                 new[row::READ_AT] = Value::timestamptz(self.now);
-                new[row::RECEIPT] = Value::int8(rel::random_receipt());
+                let receipt = rel::random_receipt();
+                new[row::RECEIPT] = Value::int8(receipt);
+                let leased = Facts {
+                    due: Some(due),
+                    read_at: Some(self.now),
+                    receipt: Some(receipt),
+                    failures,
+                    ..*facts
+                };
                 (
                     self.table.update(facts.place.tid, &new),
-                    row::After::Waits(due),
+                    row::After::Is(leased),
                 )
             }
             Take::Away => {
@@ -190,7 +199,7 @@ impl<'a> Claim<'a> {
             &shown,
         ));
         self.ended += usize::from(ended);
-        self.changes.push(Change::of(facts, after));
+        self.changes.push(Change::of(self.q, facts, &after));
     }
 }
 

@@ -1,4 +1,5 @@
-//! How many messages there are in which state, at a bounded cost. Up to so many rows are looked at
+//! How many messages there are in which state, at a bounded cost, where no tally says it
+//! (`tally`). Up to so many rows are looked at
 //! one by one, and then the counts are exact. In a larger queue the ready ones are counted where
 //! readers would look, which leaves out what is leased or delayed; the rest is taken from the
 //! statistics that PostgreSQL keeps anyway.
@@ -12,7 +13,7 @@ use crate::pg::time::Micros;
 use crate::pg::walk::Walk;
 
 /// So many rows are looked at, and one more.
-const EXACT: i64 = 10_000;
+pub const EXACT: i64 = 10_000;
 
 #[derive(Default, Clone)]
 pub struct Counts {
@@ -25,14 +26,14 @@ pub struct Counts {
 }
 
 /// Rows being counted.
-struct Tally {
+struct Counter {
     counts: Counts,
     left: i64,
 }
 
-impl Tally {
+impl Counter {
     fn new() -> Self {
-        Tally {
+        Counter {
             counts: Counts::default(),
             left: EXACT + 1,
         }
@@ -83,14 +84,14 @@ impl Tally {
 pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)>) -> Counts {
     let _pinned = Pinned::now();
     let table = Table::open_to_read(q.storage);
-    let mut head = Tally::new();
+    let mut head = Counter::new();
     let mut walk = walk_of(q, &table, DEFAULT_RANK);
     seek(&mut walk, DEFAULT_RANK, 0);
     if head.along(q, &mut walk, now, |_| Some(true)) {
         return head.counts;
     }
     drop(walk);
-    let mut ready = Tally::new();
+    let mut ready = Counter::new();
     let mut all = true;
     for (rank, from, to) in looks {
         let mut walk = walk_of(q, &table, rank);

@@ -8,6 +8,7 @@ use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use pg_broker_core::board::Key;
 use pg_broker_core::ids::BLOCK;
+use pg_broker_core::tally::{Kind, Standing, Wait};
 use std::cell::Cell;
 
 /// A message on its way into a queue; payload and headers are carried as they came.
@@ -22,6 +23,20 @@ pub struct Message {
     pub headers: Value,
     pub body: Value,
     pub data: Value,
+}
+
+impl Message {
+    /// What it counts as once it is there.
+    pub fn standing(&self, q: &Queue, now: Micros) -> Standing {
+        Standing {
+            wait: self.due.map(|due| Wait {
+                kind: Kind::Delayed,
+                due,
+                since: now,
+            }),
+            is_last: !q.options.allows(0),
+        }
+    }
 }
 
 /// An id for a new message. Never given twice, also when the sender rolls back.

@@ -1,7 +1,7 @@
 //! Looking at a message, and mending one in place.
 
 use super::find::Finder;
-use super::row::{self, After, Change, Facts, rank_of};
+use super::row::{self, Change, Facts, rank_of};
 use super::{LEASE_ENDED, Shown, message, state_of};
 use crate::catalog::Queue;
 use crate::pg::table::{Pinned, Table};
@@ -83,12 +83,11 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
     if !table.update(facts.place.tid, &new) {
         return Repaired::Gone;
     }
-    let after = facts.due.map_or(After::Ready, After::Waits);
     let there = Change {
         rank,
         is_new: rank != facts.place.rank,
         was: None,
-        ..Change::of(&facts, after)
+        ..Change::same(q, &facts)
     };
-    Repaired::Done([Change::of(&facts, After::Gone), there])
+    Repaired::Done([Change::gone(q, &facts), there])
 }

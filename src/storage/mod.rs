@@ -20,6 +20,7 @@ mod plans;
 pub mod row;
 pub mod settle;
 pub mod tables;
+pub mod tally;
 pub mod upkeep;
 
 use crate::catalog::Queue;

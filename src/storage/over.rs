@@ -6,9 +6,16 @@ use crate::catalog::Queue;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 
+/// How far a walk has come.
+pub struct Walked {
+    /// `to` when it was through.
+    pub upto: i64,
+    /// How many rows it has passed.
+    pub rows: i64,
+}
+
 /// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
-/// those that are over into `found`; those that may be handed out go into `ready`. Gives where it
-/// got to: `to` when it was through.
+/// those that are over into `found`; those that may be handed out go into `ready`.
 pub fn in_span(
     q: &Queue,
     rank: Option<i16>,
@@ -17,23 +24,29 @@ pub fn in_span(
     now: Micros,
     found: &mut Vec<Place>,
     ready: &mut Vec<(i16, i64)>,
-) -> i64 {
+) -> Walked {
     let _pinned = Pinned::now();
     let table = row::table(q);
     // The index of the default rank is that of all ids.
     let along = rank.unwrap_or(row::DEFAULT_RANK);
     let mut walk = walk_of(q, &table, along);
     seek(&mut walk, along, from);
-    let mut at = from;
+    let mut walked = Walked {
+        upto: from,
+        rows: 0,
+    };
     for _ in 0..rows {
         if !walk.next() {
-            return to;
+            walked.upto = to;
+            break;
         }
         crate::pg::wait::interruptible();
         let facts = Facts::of(&walk);
         if facts.id() >= to {
-            return to;
+            walked.upto = to;
+            break;
         }
+        walked.rows += 1;
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
         match facts.fate(q, now) {
             _ if !is_asked => {}
@@ -43,7 +56,7 @@ pub fn in_span(
             }
             _ => {}
         }
-        at = facts.id().saturating_add(1);
+        walked.upto = facts.id().saturating_add(1);
     }
-    at
+    walked
 }

@@ -10,6 +10,7 @@ use crate::pg::index::Known;
 use crate::pg::table::{Table, Tid};
 use crate::pg::time::Micros;
 use crate::pg::walk::Walk;
+use pg_broker_core::tally::{Kind, Standing, Wait};
 
 pub const ID: usize = 0;
 pub const ENQUEUED_AT: usize = 1;
@@ -84,6 +85,8 @@ pub struct Facts {
     /// When its lease or delay ends, or has ended.
     pub due: Option<Micros>,
     pub expires_at: Option<Micros>,
+    pub enqueued_at: Micros,
+    pub read_at: Option<Micros>,
     pub receipt: Option<i64>,
     /// Failures counted so far.
     pub failures: i32,
@@ -110,6 +113,8 @@ impl Facts {
             },
             due: row.get(DUE).as_timestamptz(),
             expires_at: row.get(EXPIRES_AT).as_timestamptz(),
+            enqueued_at: row.get(ENQUEUED_AT).as_timestamptz().unwrap_or_default(),
+            read_at: row.get(READ_AT).as_timestamptz(),
             receipt: row.get(RECEIPT).as_int8(),
             failures: row.get(FAILURES).as_int4().unwrap_or_default(),
         }
@@ -138,6 +143,21 @@ impl Facts {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// What it counts as, which the clock has no say in.
+    pub fn standing(&self, q: &Queue) -> Standing {
+        let is_held = self.receipt.is_some();
+        Standing {
+            wait: self.due.map(|due| Wait {
+                kind: if is_held { Kind::Leased } else { Kind::Delayed },
+                due,
+                since: self.enqueued_at.max(self.read_at.unwrap_or_default()),
+            }),
+            is_last: !q
+                .options
+                .allows(self.failures.saturating_add(i32::from(is_held))),
+        }
+    }
+
     pub fn fate(&self, q: &Queue, now: Micros) -> Fate {
         match self.due {
             Some(at) if at > now && (self.receipt.is_some() || !self.has_expired(now)) => {
@@ -151,12 +171,10 @@ impl Facts {
 }
 
 /// What became of a message in this transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub enum After {
-    /// It may be handed out.
-    Ready,
-    /// It is leased or delayed until then.
-    Waits(Micros),
+    /// It is this now.
+    Is(Facts),
     /// It has left.
     Gone,
 }
@@ -165,21 +183,45 @@ pub enum After {
 pub struct Change {
     pub rank: i16,
     pub id: i64,
-    /// It was not there before.
+    /// It was not there before, for who looks in the order of this rank.
     pub is_new: bool,
-    /// Until when it was leased or delayed before, if it was.
-    pub was: Option<Micros>,
-    pub after: After,
+    /// What it counted as before, if it did.
+    pub was: Option<Standing>,
+    /// What it counts as now; none when it has left.
+    pub now: Option<Standing>,
 }
 
 impl Change {
-    pub fn of(row: &Facts, after: After) -> Self {
+    pub fn of(q: &Queue, row: &Facts, after: &After) -> Self {
         Change {
             rank: row.place.rank,
             id: row.place.id,
             is_new: false,
-            was: row.due,
-            after,
+            was: Some(row.standing(q)),
+            now: match after {
+                After::Is(new) => Some(new.standing(q)),
+                After::Gone => None,
+            },
         }
+    }
+
+    /// It left.
+    pub fn gone(q: &Queue, row: &Facts) -> Self {
+        Self::of(q, row, &After::Gone)
+    }
+
+    /// It was locked, and is what it was.
+    pub fn same(q: &Queue, row: &Facts) -> Self {
+        Self::of(q, row, &After::Is(*row))
+    }
+
+    /// Until when it waited before.
+    pub fn was_due(&self) -> Option<Micros> {
+        self.was.and_then(|s| s.wait).map(|w| w.due)
+    }
+
+    /// Until when it waits now.
+    pub fn due(&self) -> Option<Micros> {
+        self.now.and_then(|s| s.wait).map(|w| w.due)
     }
 }

@@ -40,7 +40,7 @@ fn each(
             if let Some(facts) = finder.next(id).filter(is_current)
                 && let Some(after) = act(&mut table, &finder, &facts)
             {
-                changes.push(Change::of(&facts, after));
+                changes.push(Change::of(q, &facts, &after));
             }
         }
     }
@@ -69,7 +69,7 @@ fn hold_if(q: &Queue, list: &[HandOut], wanted: impl Fn(&Facts) -> bool) -> Vec<
     each(q, list, |table, _, facts| {
         (wanted(facts) && table.lock(facts.place.tid)).then(|| {
             held.push(*facts);
-            After::Ready
+            After::Is(*facts)
         })
     });
     held
@@ -109,9 +109,15 @@ pub fn retry(
             new[row::FAILURES] = Value::int4(failures);
             new[row::LAST_ERROR] = Value::opt(reason, Value::text);
         });
+        let again = Facts {
+            due: at,
+            receipt: None,
+            failures,
+            ..*facts
+        };
         table
             .update(facts.place.tid, &new)
-            .then_some(at.map_or(After::Ready, After::Waits))
+            .then_some(After::Is(again))
     })
 }
 
@@ -122,9 +128,14 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
             new[row::DUE] = Value::opt(due, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
         });
+        let back = Facts {
+            due,
+            receipt: None,
+            ..*facts
+        };
         table
             .update(facts.place.tid, &new)
-            .then_some(due.map_or(After::Ready, After::Waits))
+            .then_some(After::Is(back))
     })
 }
 
@@ -132,9 +143,13 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
     each(q, list, |table, finder, facts| {
         let new = finder.edited(|new| new[row::DUE] = Value::timestamptz(due));
+        let longer = Facts {
+            due: Some(due),
+            ..*facts
+        };
         table
             .update(facts.place.tid, &new)
-            .then_some(After::Waits(due))
+            .then_some(After::Is(longer))
     })
 }
 
@@ -175,7 +190,7 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
         if let Some(facts) = finder.find(place.id)
             && table.delete(facts.place.tid)
         {
-            changes.push(Change::of(&facts, After::Gone));
+            changes.push(Change::gone(q, &facts));
         }
     }
     changes
@@ -191,7 +206,7 @@ pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
         crate::pg::wait::interruptible();
         let facts = Facts::of(&walk);
         if table.delete(facts.place.tid) {
-            gone(Change::of(&facts, After::Gone));
+            gone(Change::gone(q, &facts));
         }
     }
 }
@@ -203,12 +218,13 @@ pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
     let mut finder = Finder::new(q, &table);
     let facts = finder.find(id)?;
     let more = i32::try_from(failures).unwrap_or(i32::MAX);
+    let failures = facts.failures.saturating_add(more);
     let new = finder.edited(|new| {
-        new[row::FAILURES] = Value::int4(facts.failures.saturating_add(more));
+        new[row::FAILURES] = Value::int4(failures);
         new[row::LAST_ERROR] = Value::text("transaction rolled back");
     });
-    table.update(facts.place.tid, &new).then(|| {
-        let after = facts.due.map_or(After::Ready, After::Waits);
-        Change::of(&facts, after)
-    })
+    let blamed = Facts { failures, ..facts };
+    table
+        .update(facts.place.tid, &new)
+        .then(|| Change::of(q, &facts, &After::Is(blamed)))
 }

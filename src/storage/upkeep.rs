@@ -10,13 +10,14 @@ use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::{Ty, Value};
 use crate::pg::walk::Walk;
+use pg_broker_core::tally::Standing;
 
 pub use super::find::remove;
 
 /// A message about to leave for another queue; payload as it lies in storage.
 pub struct Corpse {
     pub place: Place,
-    pub was: Option<Micros>,
+    pub was: Standing,
     pub body: Value,
     pub data: Value,
     pub headers: Value,
@@ -40,8 +41,8 @@ impl Corpse {
             rank: self.place.rank,
             id: self.place.id,
             is_new: false,
-            was: self.was,
-            after: After::Gone,
+            was: Some(self.was),
+            now: None,
         }
     }
 }
@@ -58,7 +59,7 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
             let lease_ended = facts.lease_ended(now);
             Corpse {
                 place: facts.place,
-                was: facts.due,
+                was: facts.standing(q),
                 body: row[row::BODY],
                 data: row[row::DATA],
                 headers: row[row::HEADERS],
@@ -89,9 +90,15 @@ pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Optio
         new[row::FAILURES] = Value::int4(corpse.failures);
         new[row::LAST_ERROR] = Value::text(error);
     });
+    let kept = Facts {
+        due: Some(until),
+        receipt: None,
+        failures: corpse.failures,
+        ..facts
+    };
     table
         .update(facts.place.tid, &new)
-        .then(|| Change::of(&facts, After::Waits(until)))
+        .then(|| Change::of(q, &facts, &After::Is(kept)))
 }
 
 /// A message whose dead-letter queue cannot take it is tried again after this long, or by the

@@ -4,7 +4,7 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
-use super::touch;
+use super::{counts, touch};
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
 use crate::pg::prepared;
@@ -230,6 +230,7 @@ pub fn created(q: &Queue) {
     touch::created(q.storage);
     board::with(key(q), true, |h| {
         h.state.list();
+        h.state.counting.start(counts::limit(q));
         let ticket = h.state.ranks.begin(now);
         for rank in (0..RANKS).filter(|r| *r != DEFAULT_RANK) {
             h.state.publish_empty_rank(&ticket, rank);
@@ -317,6 +318,8 @@ fn settle_suspects(h: &mut Held) {
         return;
     }
     while let Some(s) = h.state.take_ended(|xid| !board::is_open(xid)) {
+        // What it did to figures, nobody knows.
+        h.state.counting.forget();
         for rank in (0..RANKS).filter(|r| s.rank == ANY_RANK || s.rank as usize == *r) {
             h.report(rank, s.ids);
         }

@@ -1,6 +1,7 @@
 //! What a session remembers outside its transactions, and the counters in shared memory. All of
 //! it is only ever a hint or a figure: losing it loses no message.
 
+pub mod counts;
 pub mod deliveries;
 pub mod frontier;
 pub mod lease;
@@ -28,6 +29,7 @@ impl Endings for Session {
     fn prepare() {
         lease::ended();
         touch::prepare();
+        counts::abort();
         totals::commit();
         deliveries::commit();
         notify::abort();
@@ -35,6 +37,7 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        counts::abort();
         waiting::abort();
         totals::abort();
         deliveries::abort(blame);
@@ -42,12 +45,14 @@ impl Endings for Session {
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
+        counts::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
         notify::savepoint_released(level);
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
+        counts::savepoint_aborted(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
         notify::savepoint_aborted(level);

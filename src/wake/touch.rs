@@ -1,7 +1,7 @@
 //! What the transaction in progress has done to messages, told to the board when it ends: only
 //! then can others see it, and whatever they skipped meanwhile must be looked at again.
 
-use super::frontier;
+use super::{counts, frontier};
 use crate::catalog::Queue;
 use crate::pg::board;
 use crate::pg::time::{self, Micros};
@@ -203,6 +203,7 @@ pub(super) fn commit() {
         for e in t.borrow_mut().iter_mut() {
             let mut calls = Calls::none();
             board::with(e.key, false, |h| {
+                counts::tell(e.key, h, now);
                 h.wake(e.ready, now, &mut calls);
                 if let Some(due) = e.first_due {
                     h.falls_due(due, &mut calls);
@@ -226,6 +227,7 @@ pub(super) fn commit() {
         }
         t.borrow_mut().clear();
     });
+    counts::told();
     FATES.with(|f| {
         f.borrow_mut()
             .drain(..)

@@ -3,8 +3,9 @@
 use super::{SECOND, interval};
 use crate::catalog::{Options, Queue};
 use crate::error::Result;
+use crate::pg::roster::{self, Entry};
 use crate::pg::time::Micros;
-use crate::queue::upkeep;
+use crate::queue::upkeep::{self, Sweep};
 use pg_broker_core::board::Key;
 
 /// A queue and where its duties stand.
@@ -22,9 +23,11 @@ pub struct Charge {
     pub armed: Option<Micros>,
     /// Something has come due that nobody has looked at for us.
     pub has_due: bool,
+    /// Nobody knows how many messages it has.
+    pub uncounted: bool,
     next: [Micros; DUTIES.len()],
     /// How far the sweep has come.
-    swept: i64,
+    swept: Sweep,
 }
 
 impl Charge {
@@ -40,8 +43,9 @@ impl Charge {
             known: now,
             armed: None,
             has_due: false,
+            uncounted: false,
             next: [now; DUTIES.len()],
-            swept: 0,
+            swept: Sweep::default(),
         };
         charge.learn(q, now);
         charge
@@ -84,7 +88,7 @@ fn seldom() -> Micros {
     (interval() * 60).min(600 * SECOND)
 }
 
-const DUTIES: [Duty; 5] = [
+const DUTIES: [Duty; 6] = [
     Duty {
         name: "burying what has just come due",
         is_due: |c| c.limited && c.has_due,
@@ -102,6 +106,12 @@ const DUTIES: [Duty; 5] = [
         is_due: |_| true,
         every: seldom,
         run: sweep,
+    },
+    Duty {
+        name: "counting",
+        is_due: |c| c.uncounted,
+        every: later,
+        run: count,
     },
     Duty {
         name: "trimming the archive",
@@ -132,8 +142,14 @@ fn bury_expired(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
 
 fn sweep(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     let (n, on) = upkeep::sweep(q, c.swept)?;
-    c.swept = on.unwrap_or(0);
+    c.swept = on.unwrap_or_default();
     Ok((n, on.is_some()))
+}
+
+fn count(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
+    let entry = roster::entry(roster::own_database());
+    c.uncounted = upkeep::count(q, || !entry.is_some_and(Entry::must_leave));
+    Ok((0, c.uncounted))
 }
 
 fn trim_archive(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {

@@ -15,8 +15,8 @@ use crate::pg::value::Oid;
 use crate::pg::worker::{self, Argument, Failure};
 use crate::queue::upkeep;
 use crate::settings;
-use crate::wake::frontier;
 use crate::wake::notify::{NextDue, next_due};
+use crate::wake::{counts, frontier};
 use std::collections::BTreeMap;
 
 /// Options are read again after so long, should nobody have told that they changed.
@@ -260,8 +260,9 @@ impl Site {
     }
 }
 
-/// Asks the board what comes due in a queue.
+/// Asks the board what comes due in a queue, and whether its messages are counted.
 fn arm(charge: &mut Charge, now: Micros) {
+    charge.uncounted = counts::is_known(charge.key) != Some(true);
     if !charge.limited && !charge.notify {
         return;
     }

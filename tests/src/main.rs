@@ -17,6 +17,7 @@ mod drivers;
 mod dump;
 mod fence;
 mod fence_crash;
+mod figures;
 mod follow;
 mod grants;
 mod harness;
@@ -26,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod memory;
 mod message;
+mod metrics;
 mod model;
 mod moves;
 mod names;
@@ -77,6 +79,7 @@ fn all() -> Vec<harness::Test> {
         stress::tests(),
         oracle::tests(),
         prepared::tests(),
+        metrics::tests(),
         plans::tests(),
         readers::tests(),
         pops::tests(),

@@ -4,6 +4,7 @@
 
 use crate::actor::{Actor, Common};
 use crate::conn::Conn;
+use crate::figures::agree;
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
 use crate::tests;
@@ -151,6 +152,7 @@ async fn everything_is_found(cx: &Cx, c: &Conn, common: &Common, when: &str) {
         missed.is_empty(),
         "{when}: not found with hints: {missed:?}"
     );
+    agree(c, "q", when).await;
     let unhinted = cx.connect().await;
     unhinted.run("SET pg_broker.hints = off").await;
     assert_eq!(unhinted.hands("'q', 100").await, [], "{when}");

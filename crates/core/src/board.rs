@@ -1,5 +1,5 @@
 //! What is kept of one queue in shared memory: which lanes it has, which ranks have messages at
-//! all, and whom it still waits to hear from.
+//! all, how many there are, and whom it still waits to hear from.
 //!
 //! The ranks are a lane of their own, in which rank r is the id r + 1: every change of a row of a
 //! rank is reported there, and a reader that finds no row at all in a rank publishes that. So a
@@ -10,6 +10,7 @@
 use crate::frontier::{LaneOf, Span, TicketOf};
 use crate::ids::Ids;
 use crate::names::DEFAULT_PRIORITY;
+use crate::tally::Counting;
 
 /// How many ranks a queue has.
 pub const RANKS: usize = 10;
@@ -90,6 +91,7 @@ pub struct QueueState {
     pub waiters: Waiters,
     /// Ids for new messages.
     pub ids: Ids,
+    pub counting: Counting,
 }
 
 /// Who waits for a message of the queue, as a list of places in a table of waiters (plus one; 0
@@ -99,6 +101,8 @@ pub struct QueueState {
 pub struct Waiters {
     pub first: u32,
     pub last: u32,
+    /// How many they are.
+    pub n: u32,
     /// When the keeper looks next by itself.
     pub keeper_until: i64,
     /// When it is to be seen whether whoever was woken has taken the message; 0 when nobody was.
@@ -117,6 +121,7 @@ impl QueueState {
         self.suspected = 0;
         self.waiters = Waiters::default();
         self.ids = Ids::default();
+        self.counting.forget();
     }
 
     pub fn is_listed(&self) -> bool {
@@ -138,6 +143,7 @@ impl QueueState {
         self.overrun = 0;
         self.suspected = 0;
         self.relist_at = now.saturating_add(pause);
+        self.counting.forget();
         true
     }
 

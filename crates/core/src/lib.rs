@@ -1,5 +1,5 @@
 //! The parts of pg_broker that need no PostgreSQL: names, retry delays, the story of a death,
-//! and where a reader has to look.
+//! where a reader has to look, and how many messages there are.
 
 pub mod backoff;
 pub mod board;
@@ -7,3 +7,4 @@ pub mod death;
 pub mod frontier;
 pub mod ids;
 pub mod names;
+pub mod tally;
