@@ -38,6 +38,7 @@ mod pooler;
 mod pops;
 mod prepared;
 mod processes;
+mod promotion;
 mod property;
 mod readers;
 mod reference;
@@ -69,6 +70,7 @@ fn all() -> Vec<harness::Test> {
         dump::tests(),
         upgrade::tests(),
         standby::tests(),
+        promotion::tests(),
         memory::tests(),
         crash::tests(),
         fence::tests(),
