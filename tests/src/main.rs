@@ -5,6 +5,7 @@
 
 mod account;
 mod actor;
+mod alarms;
 mod callers;
 mod conn;
 mod content;
@@ -91,6 +92,7 @@ fn all() -> Vec<harness::Test> {
         dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        alarms::tests(),
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),
