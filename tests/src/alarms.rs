@@ -1,5 +1,6 @@
 //! Every reason to wake a waiter, each without the help of the others: these waiters look by
-//! themselves only after an hour, and no worker is about.
+//! themselves only after an hour, and no worker is about. They have a server of their own, where no
+//! database is dropped: that rouses every session.
 
 use crate::conn::Conn;
 use crate::harness::{Cx, spawn};
@@ -7,7 +8,9 @@ use crate::processes::{alive, halt, kill_9, postmaster};
 use crate::server::Server;
 use crate::tests;
 use crate::wake::{patient, queue};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 tests![
@@ -77,12 +80,20 @@ impl Sleeper {
     }
 }
 
+/// The test on the quiet server.
+async fn quiet(cx: Cx) -> Cx {
+    static SERVER: OnceCell<Arc<Server>> = OnceCell::const_new();
+    let start = || async { Arc::new(Server::start("alarms", "").await) };
+    cx.on(SERVER.get_or_init(start).await.clone())
+}
+
 async fn purge(c: &Conn) {
     c.until("SELECT mq.purge_queue('q') >= 0 AND NOT EXISTS (SELECT FROM mq.q)")
         .await;
 }
 
 async fn commits(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     c.run("SELECT mq.create_queue('other')").await;
     let held = "SELECT mq.send('q', '1'); SELECT mq.read('q', 1, '1 hour')";
@@ -117,6 +128,7 @@ async fn commits(cx: Cx) {
 }
 
 async fn rollbacks(cx: Cx) {
+    let cx = quiet(cx).await;
     let (c, holder) = (queue(&cx).await, cx.connect().await);
     for (take, back) in [
         ("SELECT mq.read('q', 9, '1 hour')", "ROLLBACK"),
@@ -144,6 +156,7 @@ async fn rollbacks(cx: Cx) {
 }
 
 async fn moments_known_before(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     c.run("SELECT mq.create_queue('other')").await;
     for before in [
@@ -164,6 +177,7 @@ async fn moments_known_before(cx: Cx) {
 }
 
 async fn moments_told_later(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     let held = "SELECT mq.send('q', '1'); SELECT mq.read('q', 1, '1 hour')";
     for (before, deed) in [
@@ -199,6 +213,7 @@ async fn moments_told_later(cx: Cx) {
 
 /// What was to wait is ready when its transaction commits.
 async fn moments_over_at_the_commit(cx: Cx) {
+    let cx = quiet(cx).await;
     let (c, other) = (queue(&cx).await, cx.connect().await);
     for deed in [
         "SELECT mq.send('q', '1', delay => '1 us')",
@@ -218,6 +233,7 @@ async fn moments_over_at_the_commit(cx: Cx) {
 
 /// Somebody looks at the very moment, and takes nothing.
 async fn moments_found_by_another(cx: Cx) {
+    let cx = quiet(cx).await;
     let (c, other) = (queue(&cx).await, cx.connect().await);
     for n in 0..6 {
         let sleeper = patient(&cx).await;
@@ -230,6 +246,7 @@ async fn moments_found_by_another(cx: Cx) {
 }
 
 async fn a_keeper_is_succeeded(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     for end in ["pg_cancel_backend", "pg_terminate_backend"] {
         c.run("SELECT mq.send('q', '1', delay => '1500 ms')").await;
@@ -244,6 +261,7 @@ async fn a_keeper_is_succeeded(cx: Cx) {
 /// Who was woken and is ended before it looks has the next one woken: at once, and not when
 /// somebody sees that nothing became of it.
 async fn passed_on_at_once(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     for end in ["pg_cancel_backend", "pg_terminate_backend"] {
         let mut fastest = Duration::MAX;
@@ -268,6 +286,7 @@ async fn passed_on_at_once(cx: Cx) {
 }
 
 async fn not_kept_by_one_who_never_looks(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     let (first, second) = (Sleeper::new(&cx, WAIT).await, Sleeper::new(&cx, WAIT).await);
     let halted = halt(second.pid);
@@ -279,6 +298,7 @@ async fn not_kept_by_one_who_never_looks(cx: Cx) {
 
 /// Somebody else was faster: it sleeps again, and is woken again.
 async fn woken_for_nothing(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     c.run("SELECT mq.create_queue('other')").await;
     for statement in [WAIT, ANY, READ] {
@@ -297,6 +317,7 @@ async fn woken_for_nothing(cx: Cx) {
 }
 
 async fn queue_dropped(cx: Cx) {
+    let cx = quiet(cx).await;
     let c = queue(&cx).await;
     c.run("SELECT mq.create_queue('other')").await;
     for statement in [WAIT, ANY] {
@@ -317,7 +338,7 @@ async fn queue_dropped(cx: Cx) {
 
 /// Whether it is asked to stop, or its first process is killed.
 async fn server_stopped(_: Cx) {
-    let server = Server::start("alarms", "").await;
+    let server = Server::start("alarms-stopped", "").await;
     let stops: [fn(&Server); 2] = [Server::down, |server| {
         kill_9(postmaster(&server.dir).expect("a server"));
     }];
