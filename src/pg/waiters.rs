@@ -5,7 +5,7 @@
 
 use super::board::{self, Held};
 use super::shmem::zeroed;
-use super::time::Micros;
+use super::time::{self, Micros};
 use pg_broker_core::board::Key;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -148,6 +148,10 @@ impl Held<'_> {
     /// Wakes up to `n` waiters, the keeper last; the keeper sees to it after a while that whoever
     /// was woken took what there was.
     pub fn wake(&mut self, n: usize, now: Micros, calls: &mut Calls) {
+        // Who only took or settled something wakes nobody.
+        if n == 0 {
+            return;
+        }
         for _ in 0..n {
             let list = self.state.waiters;
             let keeper = list.first;
@@ -179,9 +183,13 @@ impl Held<'_> {
         }
     }
 
-    /// Something falls due then: the keeper must not sleep longer.
+    /// Something falls due then: the keeper must not sleep longer. What is over already, as when the
+    /// transaction took its time, is nothing to wait for any more.
     pub fn falls_due(&mut self, due: Micros, calls: &mut Calls) {
-        if self.has_waiters() && self.state.waiters.keeper_until > due {
+        let now = time::now();
+        if due <= now {
+            self.wake(1, now, calls);
+        } else if self.has_waiters() && self.state.waiters.keeper_until > due {
             self.call_keeper(calls);
         }
     }

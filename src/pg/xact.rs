@@ -9,6 +9,9 @@ pub trait Endings {
     /// Asked just before a commit.
     fn may_commit_without_waiting() -> bool;
     fn commit();
+    /// After the commit, when all sessions have been told which relations to look up anew, and the
+    /// locks are gone.
+    fn told();
     fn prepare();
     /// `blame`: whether the message, not the server, may be the cause.
     fn abort(blame: bool);
@@ -115,6 +118,20 @@ unsafe extern "C-unwind" fn on_subxact<E: Endings>(
     }
 }
 
+/// Comes for every owner of resources, in three phases; after the last of a committed transaction
+/// its invalidations are on their way.
+unsafe extern "C-unwind" fn on_release<E: Endings>(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    is_commit: bool,
+    is_top_level: bool,
+    _arg: *mut std::ffi::c_void,
+) {
+    let is_last = phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS;
+    if is_commit && is_top_level && is_last {
+        E::told();
+    }
+}
+
 /// How many savepoints deep the session is.
 pub fn level() -> i32 {
     calm::nest_level()
@@ -127,6 +144,7 @@ pub fn register<E: Endings>() {
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_xact::<E>), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subxact::<E>), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(on_release::<E>), std::ptr::null_mut());
         PREVIOUS_LOG_HOOK = pg_sys::emit_log_hook;
         pg_sys::emit_log_hook = Some(on_log);
     }

@@ -2,7 +2,7 @@
 
 use crate::catalog::Queue;
 use crate::pg::value::Oid;
-use crate::wake::{frontier, touch};
+use crate::wake::{frontier, opened, touch};
 
 /// The transaction in progress makes this queue.
 pub fn begun(q: &Queue) {
@@ -11,7 +11,7 @@ pub fn begun(q: &Queue) {
 
 /// The transaction in progress resumes this queue.
 pub fn resumed(q: &Queue) {
-    touch::opened(q);
+    opened::opened(q);
 }
 
 /// The transaction in progress drops the queue with this storage.

@@ -6,6 +6,7 @@ pub mod deliveries;
 pub mod frontier;
 pub mod lease;
 pub mod notify;
+pub mod opened;
 pub mod totals;
 pub mod touch;
 pub mod waiting;
@@ -26,6 +27,9 @@ impl Endings for Session {
         // After the board knows: who is woken looks there.
         notify::commit();
     }
+    fn told() {
+        opened::told();
+    }
     fn prepare() {
         lease::ended();
         touch::prepare();
@@ -33,6 +37,7 @@ impl Endings for Session {
         totals::commit();
         deliveries::commit();
         notify::abort();
+        opened::abort();
     }
     fn abort(blame: bool) {
         lease::ended();
@@ -42,6 +47,7 @@ impl Endings for Session {
         totals::abort();
         deliveries::abort(blame);
         notify::abort();
+        opened::abort();
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
@@ -49,6 +55,7 @@ impl Endings for Session {
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
         notify::savepoint_released(level);
+        opened::savepoint_released(level);
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
@@ -56,6 +63,7 @@ impl Endings for Session {
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
         notify::savepoint_aborted(level);
+        opened::savepoint_aborted(level);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
 use crate::pg::xact;
-use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, Suspect};
+use pg_broker_core::board::{Key, RANKS, Suspect};
 use pg_broker_core::frontier::{Effect, Span, Touched};
 use std::cell::RefCell;
 
@@ -163,11 +163,6 @@ fn fate(storage: Oid, is_new: bool) {
             is_new,
         });
     });
-}
-
-/// The queue is open to readers again: wakes as many waiters as one commit may.
-pub fn opened(q: &Queue) {
-    on(q, DEFAULT_RANK as i16, |e, _| e.ready += Calls::MOST);
 }
 
 /// The queue is being made.

@@ -90,6 +90,15 @@ impl Cx {
         Conn::open(self.server.port, &self.db, role).await
     }
 
+    /// The same test on another server, whose databases stay until it stops.
+    pub fn on(&self, server: Arc<Server>) -> Cx {
+        Cx {
+            server,
+            db: self.db.clone(),
+            made: Arc::default(),
+        }
+    }
+
     /// The test's own database, made on first use with the extension in it.
     pub async fn database(&self) -> &str {
         self.made

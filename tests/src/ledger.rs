@@ -3,7 +3,8 @@
 //!
 //! Producers write an order and send its number in one transaction. Consumers ack, fail, vanish,
 //! dawdle past their lease, or do the work in the transaction that pops. Every hand-out goes into
-//! a ledger on this side of the connection; the account is made at the end.
+//! a ledger on this side of the connection; the account is made at the end. The same load is on a
+//! server whose standby takes over: see `promotion`.
 
 use crate::account::account;
 use crate::conn::{Conn, Hand, Refusal};
@@ -12,15 +13,16 @@ use crate::rng::{Rng, seed};
 use crate::server::Server;
 use crate::tests;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
-tests![killed_again_and_again];
+tests![killed_again_and_again, killed_without_hints];
 
 pub const LEASE: Duration = Duration::from_millis(1500);
 
-const DB: &str = "mq_template";
+pub const DB: &str = "mq_template";
 
 /// What ended a hand-out, as far as this side knows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +50,8 @@ pub struct Ledger {
     pub entries: Mutex<HashMap<u64, Vec<Entry>>>,
     pub rolled_back: Mutex<HashSet<u64>>,
     pub crashes: Mutex<Vec<(Instant, Instant)>>,
+    /// Where the server is that clients turn to.
+    pub port: AtomicU16,
     next: AtomicU64,
     producing: AtomicBool,
     over: AtomicBool,
@@ -58,8 +62,13 @@ impl Ledger {
         hand.body.parse().expect("a number")
     }
 
+    /// A number that no order had yet.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::SeqCst)
+    }
+
     /// Writes hand-outs down; returns the place of each.
-    fn handed(&self, hands: &[Hand]) -> Vec<Place> {
+    pub fn handed(&self, hands: &[Hand]) -> Vec<Place> {
         let mut entries = self.entries.lock().unwrap();
         let now = Instant::now();
         let mut note = |hand: &Hand| {
@@ -75,7 +84,7 @@ impl Ledger {
         hands.iter().map(&mut note).collect()
     }
 
-    fn ended(&self, (key, n): Place, end: End) {
+    pub fn ended(&self, (key, n): Place, end: End) {
         let mut entries = self.entries.lock().unwrap();
         let entry = &mut entries.get_mut(&key).expect("a hand-out")[n];
         entry.end = end;
@@ -84,11 +93,12 @@ impl Ledger {
 }
 
 /// Where an entry is: the order's number, and which of its hand-outs.
-type Place = (u64, usize);
+pub type Place = (u64, usize);
 
 /// A connection to a server that is often down; `None` when the test is over.
-async fn reach(port: u16, ledger: &Ledger) -> Option<Conn> {
+pub async fn reach(ledger: &Ledger) -> Option<Conn> {
     while !ledger.over.load(Ordering::SeqCst) {
+        let port = ledger.port.load(Ordering::SeqCst);
         let attempt = Conn::try_open(port, DB, "postgres");
         if let Ok(Ok(conn)) = tokio::time::timeout(Duration::from_secs(5), attempt).await {
             return Some(conn);
@@ -98,19 +108,19 @@ async fn reach(port: u16, ledger: &Ledger) -> Option<Conn> {
     None
 }
 
-async fn produce(port: u16, ledger: Arc<Ledger>, n: u64) {
+async fn produce(ledger: Arc<Ledger>, n: u64) {
     let mut rng = Rng::new(n);
     while ledger.producing.load(Ordering::SeqCst) {
-        let Some(conn) = reach(port, &ledger).await else {
+        let Some(conn) = reach(&ledger).await else {
             return;
         };
         while ledger.producing.load(Ordering::SeqCst) {
-            let key = ledger.next.fetch_add(1, Ordering::SeqCst);
+            let key = ledger.number();
             let rollback = rng.one_in(4);
             if rollback {
                 ledger.rolled_back.lock().unwrap().insert(key);
             }
-            if order(&conn, key, rollback).await.is_err() {
+            if order(&conn, key, &mut rng, rollback).await.is_err() {
                 break;
             }
             // Orders come at a rate that the consumers can follow.
@@ -119,19 +129,28 @@ async fn produce(port: u16, ledger: Arc<Ledger>, n: u64) {
     }
 }
 
-async fn order(conn: &Conn, key: u64, rollback: bool) -> Result<(), Refusal> {
+async fn order(conn: &Conn, key: u64, rng: &mut Rng, rollback: bool) -> Result<(), Refusal> {
     conn.cells(&format!("BEGIN; INSERT INTO orders VALUES ({key})"))
         .await?;
-    conn.cells(&format!("SELECT mq.send('work', '{key}')"))
+    let how = *rng.pick(&[
+        "",
+        "",
+        "",
+        ", priority => 9",
+        ", priority => 0",
+        ", delay => '1 ms'",
+        ", delay => '300 ms'",
+    ]);
+    conn.cells(&format!("SELECT mq.send('work', '{key}'{how})"))
         .await?;
     conn.cells(if rollback { "ROLLBACK" } else { "COMMIT" })
         .await?;
     Ok(())
 }
 
-async fn consume(port: u16, ledger: Arc<Ledger>, n: u64) {
+async fn consume(ledger: Arc<Ledger>, n: u64) {
     let mut rng = Rng::new(1000 + n);
-    while let Some(conn) = reach(port, &ledger).await {
+    while let Some(conn) = reach(&ledger).await {
         while !ledger.over.load(Ordering::SeqCst) {
             let worked = if rng.one_in(3) {
                 in_one_transaction(&conn, &ledger, &mut rng).await
@@ -161,17 +180,21 @@ async fn hand_by_hand(conn: &Conn, ledger: &Ledger, rng: &mut Rng) -> Result<boo
     }
     for (hand, place) in hands.iter().zip(places) {
         let choice = rng.below(400);
-        let (verb, end) = match choice {
+        let (verb, how, end) = match choice {
             0..=3 => return Ok(false),
             4..=7 => continue,
-            8..=30 => ("nack", End::Nacked),
-            _ => ("ack", End::Acked),
+            8..=20 => ("nack", ", delay => '100 ms'", End::Nacked),
+            21..=30 => ("nack", "", End::Nacked),
+            _ => ("ack", "", End::Acked),
         };
         if choice == 31 {
             tokio::time::sleep(LEASE + Duration::from_millis(rng.below(500))).await;
         }
         ledger.ended(place, End::Unknown);
-        let call = format!("SELECT mq.{verb}('work', {}, {})", hand.id, hand.receipt);
+        let call = format!(
+            "SELECT mq.{verb}('work', {}, {}{how})",
+            hand.id, hand.receipt
+        );
         let said = conn.cells(&call).await?;
         let done = said[0][0].as_deref() == Some("t");
         ledger.ended(place, if done { end } else { End::TooLate });
@@ -206,7 +229,7 @@ async fn kill(server: &Server, ledger: &Ledger, until: Instant) {
         let began = Instant::now();
         if rng.one_in(3) {
             // One backend of a consumer: the postmaster takes the others down and recovers.
-            let Some(conn) = reach(server.port, ledger).await else {
+            let Some(conn) = reach(ledger).await else {
                 return;
             };
             let victim = format!(
@@ -224,52 +247,72 @@ async fn kill(server: &Server, ledger: &Ledger, until: Instant) {
             server.crash();
             server.up();
         }
-        drop(reach(server.port, ledger).await);
+        drop(reach(ledger).await);
         ledger.crashes.lock().unwrap().push((began, Instant::now()));
     }
 }
 
+/// Clients at work, and what they have seen.
+pub struct Load {
+    pub ledger: Arc<Ledger>,
+    producers: Vec<JoinHandle<()>>,
+    consumers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub async fn begin(server: &Server) -> Load {
+        let admin = server.connect(DB).await;
+        admin.run("CREATE TABLE orders (id bigint PRIMARY KEY); CREATE TABLE done (id bigint PRIMARY KEY)").await;
+        admin
+            .run("SELECT mq.create_queue('work', dedup_window => '1 s')")
+            .await;
+        let ledger = Arc::new(Ledger::default());
+        ledger.port.store(server.port, Ordering::SeqCst);
+        ledger.producing.store(true, Ordering::SeqCst);
+        let producer = |n| spawn(produce(ledger.clone(), n));
+        let consumer = |n| spawn(consume(ledger.clone(), n));
+        Load {
+            producers: (0..3).map(producer).collect(),
+            consumers: (0..5).map(consumer).collect(),
+            ledger,
+        }
+    }
+
+    /// Lets the consumers take what there is, and makes the account.
+    pub async fn end(self, least_crashes: usize) {
+        self.ledger.producing.store(false, Ordering::SeqCst);
+        for producer in self.producers {
+            producer.await.unwrap();
+        }
+        let admin = reach(&self.ledger).await.expect("a server");
+        admin.until("SELECT count(*) = 0 FROM mq.work").await;
+        self.ledger.over.store(true, Ordering::SeqCst);
+        for consumer in self.consumers {
+            consumer.await.unwrap();
+        }
+        account(&admin, &self.ledger, least_crashes).await;
+    }
+}
+
+async fn killed(name: &str, settings: &str, seconds: u64) {
+    let common = "checkpoint_timeout = '30s'\nwal_writer_delay = '10ms'\n";
+    let server = Server::start(name, &format!("{common}{settings}")).await;
+    let load = Load::begin(&server).await;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    kill(&server, &load.ledger, until).await;
+    load.end(3).await;
+}
+
+fn seconds() -> Option<u64> {
+    std::env::var("LEDGER_SECONDS").ok()?.parse().ok()
+}
+
 async fn killed_again_and_again(_: Cx) {
-    let seconds = std::env::var("LEDGER_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(40);
-    let server = Server::start(
-        "ledger",
-        "checkpoint_timeout = '30s'\nwal_writer_delay = '10ms'\n",
-    )
-    .await;
-    let admin = server.connect(DB).await;
-    admin.run("CREATE TABLE orders (id bigint PRIMARY KEY); CREATE TABLE done (id bigint PRIMARY KEY)").await;
-    admin
-        .run("SELECT mq.create_queue('work', dedup_window => '1 s')")
-        .await;
-    drop(admin);
-    let ledger = Arc::new(Ledger::default());
-    ledger.producing.store(true, Ordering::SeqCst);
-    let mut producers = Vec::new();
-    let mut consumers = Vec::new();
-    for n in 0..3 {
-        producers.push(spawn(produce(server.port, ledger.clone(), n)));
-    }
-    for n in 0..5 {
-        consumers.push(spawn(consume(server.port, ledger.clone(), n)));
-    }
-    kill(
-        &server,
-        &ledger,
-        Instant::now() + Duration::from_secs(seconds),
-    )
-    .await;
-    ledger.producing.store(false, Ordering::SeqCst);
-    for producer in producers {
-        producer.await.unwrap();
-    }
-    let admin = server.connect(DB).await;
-    admin.until("SELECT count(*) = 0 FROM mq.work").await;
-    ledger.over.store(true, Ordering::SeqCst);
-    for consumer in consumers {
-        consumer.await.unwrap();
-    }
-    account(&admin, &ledger).await;
+    killed("ledger", "", seconds().unwrap_or(40)).await;
+}
+
+/// Rows alone keep the promise: without hints the same holds.
+async fn killed_without_hints(_: Cx) {
+    let settings = "pg_broker.hints = off\n";
+    killed("ledger-unhinted", settings, seconds().unwrap_or(15)).await;
 }

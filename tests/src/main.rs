@@ -5,6 +5,7 @@
 
 mod account;
 mod actor;
+mod alarms;
 mod callers;
 mod conn;
 mod content;
@@ -40,6 +41,7 @@ mod pooler;
 mod pops;
 mod prepared;
 mod processes;
+mod promotion;
 mod property;
 mod readers;
 mod reference;
@@ -71,6 +73,7 @@ fn all() -> Vec<harness::Test> {
         dump::tests(),
         upgrade::tests(),
         standby::tests(),
+        promotion::tests(),
         memory::tests(),
         crash::tests(),
         fence::tests(),
@@ -92,6 +95,7 @@ fn all() -> Vec<harness::Test> {
         dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        alarms::tests(),
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),

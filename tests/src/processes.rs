@@ -1,4 +1,4 @@
-//! Processes of a server: who is alive, whose children they are, and how they are killed.
+//! Processes of a server: who is alive, whose children they are, and how they are killed or halted.
 
 use std::fs;
 use std::net::TcpListener;
@@ -33,6 +33,29 @@ pub fn children_of(parent: u32) -> Vec<u32> {
 
 pub fn kill_9(pid: u32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
+}
+
+/// A process that stands still as long as this lives: also when the test fails, because nothing
+/// could end such a process.
+pub struct Halted(i32);
+
+pub fn halt(pid: i32) -> Halted {
+    let done = signal(pid, "-STOP");
+    assert!(done, "cannot halt {pid}");
+    Halted(pid)
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        signal(self.0, "-CONT");
+    }
+}
+
+fn signal(pid: i32, signal: &str) -> bool {
+    let kill = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    kill.is_ok_and(|status| status.success())
 }
 
 pub fn free_port() -> u16 {

@@ -271,7 +271,7 @@ async fn queue_dropped_while_waiting(cx: Cx) {
 }
 
 /// A session that looks by itself only after an hour: whatever wakes it, is a commit.
-async fn patient(cx: &Cx) -> Conn {
+pub async fn patient(cx: &Cx) -> Conn {
     let c = cx.connect().await;
     c.run("SET pg_broker.recheck = '1 h'").await;
     c
