@@ -21,11 +21,9 @@ pub struct Walk {
 /// What the index has, and what a walk along it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
-    /// Ids, from one on.
-    Id,
     /// Ids, from one to another.
-    Within,
-    /// Rank and id, one rank's ids from one on.
+    Id,
+    /// Rank and id, the ids of one rank from one to another.
     Rank,
     /// Times, up to one.
     Time,
@@ -49,16 +47,21 @@ fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanK
     key
 }
 
-fn at_least(column: i16, id: i64) -> pg_sys::ScanKeyData {
+fn between(column: i16, first: i64, last: i64) -> [pg_sys::ScanKeyData; 2] {
     let from = pg_sys::BTGreaterEqualStrategyNumber;
-    key(column, from, pg_sys::F_INT8GE, Value::int8(id))
+    let to = pg_sys::BTLessEqualStrategyNumber;
+    [
+        key(column, from, pg_sys::F_INT8GE, Value::int8(first)),
+        key(column, to, pg_sys::F_INT8LE, Value::int8(last)),
+    ]
 }
 
 impl Walk {
     fn begin(table: &Table, index: Oid, order: Order) -> Self {
         let keys = match order {
-            Order::Id | Order::Time => 1,
-            Order::Within | Order::Rank => 2,
+            Order::Time => 1,
+            Order::Id => 2,
+            Order::Rank => 3,
         };
         // SAFETY: the index belongs to the open table; the active snapshot outlives the scan.
         unsafe {
@@ -96,11 +99,6 @@ impl Walk {
         Self::begin(table, index, Order::Id)
     }
 
-    /// Along an index of (bigint), from one id to another at a time.
-    pub fn within(table: &Table, index: Oid) -> Self {
-        Self::begin(table, index, Order::Within)
-    }
-
     /// Along an index of (smallint, bigint).
     pub fn by_rank(table: &Table, index: Oid) -> Self {
         Self::begin(table, index, Order::Rank)
@@ -124,30 +122,20 @@ impl Walk {
         }
     }
 
-    /// To ids from this one on, in a walk by id.
-    pub fn seek_from(&mut self, id: i64) {
+    /// To the ids from one to another, in a walk by id.
+    pub fn seek_ids(&mut self, first: i64, last: i64) {
         debug_assert_eq!(self.order, Order::Id);
-        self.seek(&mut [at_least(1, id)]);
+        let [from, to] = between(1, first, last);
+        self.seek(&mut [from, to]);
     }
 
-    /// To the ids from one to another, in a walk within such.
-    pub fn seek_within(&mut self, first: i64, last: i64) {
-        debug_assert_eq!(self.order, Order::Within);
-        let to = pg_sys::BTLessEqualStrategyNumber;
-        self.seek(&mut [
-            at_least(1, first),
-            key(1, to, pg_sys::F_INT8LE, Value::int8(last)),
-        ]);
-    }
-
-    /// To ids of a rank from this one on, in a walk by rank.
-    pub fn seek_in_rank(&mut self, rank: i16, id: i64) {
+    /// To the ids of a rank from one to another, in a walk by rank.
+    pub fn seek_in_rank(&mut self, rank: i16, first: i64, last: i64) {
         debug_assert_eq!(self.order, Order::Rank);
         let equal = pg_sys::BTEqualStrategyNumber;
-        self.seek(&mut [
-            key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank)),
-            at_least(2, id),
-        ]);
+        let [from, to] = between(2, first, last);
+        let rank = key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank));
+        self.seek(&mut [rank, from, to]);
     }
 
     /// To times no later than this one, in a walk by time.

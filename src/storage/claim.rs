@@ -31,6 +31,10 @@ pub struct Seen {
     pub any: bool,
 }
 
+/// So many ids, and two for each message wanted, are looked at before all that follow.
+const NEAR: i64 = 30;
+const FAR: usize = 10_000;
+
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
@@ -86,7 +90,11 @@ impl<'a> Claim<'a> {
     }
 
     pub fn is_satisfied(&self) -> bool {
-        self.changes.len() >= self.wanted
+        self.missing() == 0
+    }
+
+    fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.changes.len())
     }
 
     /// Ends the walks, while their snapshot is still active.
@@ -107,26 +115,18 @@ impl<'a> Claim<'a> {
             false => self.by_rank.take(),
         }
         .unwrap_or_else(|| walk_of(self.q, &self.table, rank));
-        seek(&mut walk, rank, from);
         let mut seen = Seen {
             upto: from,
             any: false,
         };
-        while !self.is_satisfied() {
-            if !walk.next() {
-                seen.upto = to;
-                break;
+        // What is wanted is usually found at once. A walk without an end near by would take in a whole
+        // page of the index for it.
+        let near = from.saturating_add(NEAR + 2 * self.missing().min(FAR) as i64);
+        for (from, to) in [(from, to.min(near)), (to.min(near), to)] {
+            if from < to && !self.is_satisfied() {
+                seek(&mut walk, rank, from, to);
+                self.walk(&mut walk, rank, to, &mut seen, hand);
             }
-            let facts = Facts::of(&walk);
-            if facts.id() >= to {
-                seen.upto = to;
-                break;
-            }
-            if facts.place.rank == rank {
-                seen.any = true;
-                self.meet(&walk, &facts, hand);
-            }
-            seen.upto = facts.id().saturating_add(1);
         }
         match is_default {
             true => self.by_id = Some(walk),
@@ -134,6 +134,29 @@ impl<'a> Claim<'a> {
         }
         seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));
         seen
+    }
+
+    /// Walks on to before `to`, or until there is enough.
+    fn walk(
+        &mut self,
+        walk: &mut Walk,
+        rank: i16,
+        to: i64,
+        seen: &mut Seen,
+        hand: &mut impl FnMut(&[Value]),
+    ) {
+        while !self.is_satisfied() {
+            if !walk.next() {
+                seen.upto = to;
+                break;
+            }
+            let facts = Facts::of(walk);
+            if facts.place.rank == rank {
+                seen.any = true;
+                self.meet(walk, &facts, hand);
+            }
+            seen.upto = facts.id().saturating_add(1);
+        }
     }
 
     fn meet(&mut self, walk: &Walk, row: &Facts, hand: &mut impl FnMut(&[Value])) {
@@ -211,10 +234,12 @@ pub(super) fn walk_of(q: &Queue, table: &Table, rank: i16) -> Walk {
     }
 }
 
-pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64) {
+/// To the ids of a rank from one to before another.
+pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64, to: i64) {
+    let last = if to == i64::MAX { to } else { to - 1 };
     match rank {
-        row::DEFAULT_RANK => walk.seek_from(from),
-        _ => walk.seek_in_rank(rank, from),
+        row::DEFAULT_RANK => walk.seek_ids(from, last),
+        _ => walk.seek_in_rank(rank, from, last),
     }
 }
 
@@ -223,12 +248,9 @@ pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64) {
 pub fn any_ready(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> bool {
     let table = Table::open_to_read(q.storage);
     let mut walk = walk_of(q, &table, rank);
-    seek(&mut walk, rank, from);
+    seek(&mut walk, rank, from, to);
     while walk.next() {
         let facts = Facts::of(&walk);
-        if facts.id() >= to {
-            return false;
-        }
         if facts.place.rank == rank && !matches!(facts.fate(q, now), Fate::Waits(_)) {
             return true;
         }

@@ -39,13 +39,13 @@ impl Counter {
         }
     }
 
-    /// Counts along a walk, as far as `wanted` says; false when there is no end of it.
+    /// Counts what is `wanted` along a walk; false when there is no end of it.
     fn along(
         &mut self,
         q: &Queue,
         walk: &mut Walk,
         now: Micros,
-        wanted: impl Fn(&Facts) -> Option<bool>,
+        wanted: impl Fn(&Facts) -> bool,
     ) -> bool {
         while walk.next() {
             if self.left == 0 {
@@ -53,10 +53,8 @@ impl Counter {
             }
             self.left -= 1;
             let facts = Facts::of(walk);
-            match wanted(&facts) {
-                None => return true,
-                Some(true) => self.add(q, walk, &facts, now),
-                Some(false) => {}
+            if wanted(&facts) {
+                self.add(q, walk, &facts, now);
             }
         }
         true
@@ -86,8 +84,8 @@ pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)
     let table = Table::open_to_read(q.storage);
     let mut head = Counter::new();
     let mut walk = walk_of(q, &table, DEFAULT_RANK);
-    seek(&mut walk, DEFAULT_RANK, 0);
-    if head.along(q, &mut walk, now, |_| Some(true)) {
+    seek(&mut walk, DEFAULT_RANK, 0, i64::MAX);
+    if head.along(q, &mut walk, now, |_| true) {
         return head.counts;
     }
     drop(walk);
@@ -95,10 +93,8 @@ pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)
     let mut all = true;
     for (rank, from, to) in looks {
         let mut walk = walk_of(q, &table, rank);
-        seek(&mut walk, rank, from);
-        all &= ready.along(q, &mut walk, now, |f| {
-            (f.id() < to).then_some(f.place.rank == rank)
-        });
+        seek(&mut walk, rank, from, to);
+        all &= ready.along(q, &mut walk, now, |f| f.place.rank == rank);
     }
     let live = rel::live_rows(q.storage).max(EXACT);
     estimate(&head.counts, &ready.counts, all, live)

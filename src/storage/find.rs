@@ -24,7 +24,7 @@ impl Finder {
     /// A snapshot must be active as long as the finder lives.
     pub fn new(q: &Queue, table: &Table) -> Self {
         Finder {
-            walk: Walk::within(table, q.index),
+            walk: Walk::by_id(table, q.index),
             at: None,
             ended: true,
         }
@@ -38,7 +38,7 @@ impl Finder {
 
     /// Ids from one to another will be asked for.
     pub fn begin(&mut self, first: i64, last: i64) {
-        self.walk.seek_within(first, last);
+        self.walk.seek_ids(first, last);
         self.at = None;
         self.ended = false;
     }

@@ -30,7 +30,7 @@ pub fn in_span(
     // The index of the default rank is that of all ids.
     let along = rank.unwrap_or(row::DEFAULT_RANK);
     let mut walk = walk_of(q, &table, along);
-    seek(&mut walk, along, from);
+    seek(&mut walk, along, from, to);
     let mut walked = Walked {
         upto: from,
         rows: 0,
@@ -42,10 +42,6 @@ pub fn in_span(
         }
         crate::pg::wait::interruptible();
         let facts = Facts::of(&walk);
-        if facts.id() >= to {
-            walked.upto = to;
-            break;
-        }
         walked.rows += 1;
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
         match facts.fate(q, now) {

@@ -201,7 +201,7 @@ pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
     let _pinned = Pinned::now();
     let mut table = row::table(q);
     let mut walk = Walk::by_id(&table, q.index);
-    walk.seek_from(0);
+    walk.seek_ids(0, i64::MAX);
     while walk.next() {
         crate::pg::wait::interruptible();
         let facts = Facts::of(&walk);

@@ -19,7 +19,7 @@ pub fn all(q: &Queue, go_on: impl Fn(i64) -> bool) -> Option<Tally> {
     let now = time::now();
     let table = Table::open_to_read(q.storage);
     let mut walk = walk_of(q, &table, DEFAULT_RANK);
-    seek(&mut walk, DEFAULT_RANK, 0);
+    seek(&mut walk, DEFAULT_RANK, 0, i64::MAX);
     let mut tally = Tally::default();
     let mut n = 0;
     while walk.next() {
@@ -82,16 +82,13 @@ fn settle_open(q: &Queue, table: &Table, now: Micros, reading: &mut Reading) -> 
     let mut walk = walk_of(q, table, DEFAULT_RANK);
     let mut complete = true;
     for ids in spans(&open) {
-        seek(&mut walk, DEFAULT_RANK, ids.lo);
+        seek(&mut walk, DEFAULT_RANK, ids.lo, ids.hi);
         while open.iter().any(|o| o.n > 0) && walk.next() {
             if !budget.spend() {
                 complete = false;
                 break;
             }
             let facts = Facts::of(&walk);
-            if facts.id() >= ids.hi {
-                break;
-            }
             let standing = facts.standing(q);
             let cell = standing.wait.as_ref().and_then(Cell::of);
             if let Some(found) = open.iter_mut().find(|o| Some(o.cell) == cell) {
@@ -171,15 +168,12 @@ fn oldest(
             continue;
         }
         let mut walk = walk_of(q, table, rank);
-        seek(&mut walk, rank, from);
+        seek(&mut walk, rank, from, to);
         while walk.next() {
             if !budget.spend() {
                 return (oldest, false);
             }
             let facts = Facts::of(&walk);
-            if facts.id() >= to {
-                break;
-            }
             if facts.place.rank == rank && facts.fate(q, now) == Fate::Ready {
                 let sent = facts.enqueued_at;
                 oldest = Some(oldest.map_or(sent, |o| o.min(sent)));

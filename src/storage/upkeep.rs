@@ -114,7 +114,7 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
         let _pinned = Pinned::now();
         let table = row::table(q);
         let mut walk = Walk::by_id(&table, q.index);
-        walk.seek_from(0);
+        walk.seek_ids(0, i64::MAX);
         while found.len() < most && walk.next() {
             crate::pg::wait::interruptible();
             let facts = Facts::of(&walk);
@@ -168,7 +168,7 @@ pub fn oldest(q: &Queue, limit: i64, now: Micros) -> Vec<Facts> {
         let _pinned = Pinned::now();
         let table = row::table(q);
         let mut walk = Walk::by_id(&table, q.index);
-        walk.seek_from(0);
+        walk.seek_ids(0, i64::MAX);
         let mut lost = false;
         while found.len() < wanted && walk.next() {
             let facts = Facts::of(&walk);
