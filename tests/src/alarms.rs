@@ -24,6 +24,7 @@ tests![
     passed_on_at_once,
     not_kept_by_one_who_never_looks,
     woken_for_nothing,
+    while_looking_elsewhere,
     queue_dropped,
     server_stopped,
 ];
@@ -31,8 +32,9 @@ tests![
 const WAIT: &str = "CALL mq.wait('q', '5 min', NULL)";
 const ANY: &str = "CALL mq.wait_any(ARRAY['other', 'q'], '5 min', NULL)";
 const READ: &str = "SELECT 't' FROM mq.read('q', 1, '1 hour', '19 s')";
-/// Far less than an hour, and more than a slow machine needs.
-const SOON: Duration = Duration::from_secs(10);
+/// More than a slow machine needs, and less than ten seconds: so long after its last statement a
+/// session is roused once to hand in its statistics.
+const SOON: Duration = Duration::from_secs(5);
 
 /// One that waits.
 struct Sleeper {
@@ -314,6 +316,21 @@ async fn woken_for_nothing(cx: Cx) {
         sleeper.finds(statement).await;
         purge(&c).await;
     }
+}
+
+/// What comes to the first queue after the look at it, while the second one is not to be had.
+async fn while_looking_elsewhere(cx: Cx) {
+    let cx = quiet(cx).await;
+    let (c, gate) = (queue(&cx).await, cx.connect().await);
+    c.run("SELECT mq.create_queue('other')").await;
+    gate.run("BEGIN; LOCK TABLE mq.other IN ACCESS EXCLUSIVE MODE")
+        .await;
+    let statement = "CALL mq.wait_any(ARRAY['q', 'other'], '5 min', NULL)";
+    let sleeper = Sleeper::of(patient(&cx).await, statement);
+    c.until_blocked(sleeper.pid).await;
+    c.send("q", 1).await;
+    gate.run("COMMIT").await;
+    sleeper.finds(statement).await;
 }
 
 async fn queue_dropped(cx: Cx) {
