@@ -24,6 +24,7 @@ tests![
     passed_on_at_once,
     not_kept_by_one_who_never_looks,
     woken_for_nothing,
+    while_looking,
     while_looking_elsewhere,
     queue_dropped,
     server_stopped,
@@ -211,6 +212,13 @@ async fn moments_told_later(cx: Cx) {
         }
         purge(&c).await;
     }
+    // One look at what has come due, and enough for both.
+    let sleepers = [Sleeper::new(&cx, READ).await, Sleeper::new(&cx, READ).await];
+    c.run("SELECT mq.send_batch('q', ARRAY['1', '2']::jsonb[], delay => '400 ms')")
+        .await;
+    for sleeper in sleepers {
+        sleeper.finds("two together").await;
+    }
 }
 
 /// What was to wait is ready when its transaction commits.
@@ -315,6 +323,23 @@ async fn woken_for_nothing(cx: Cx) {
         c.send("q", 1).await;
         sleeper.finds(statement).await;
         purge(&c).await;
+    }
+}
+
+/// What comes while the waiter looks, which takes long here: it is too late for that look.
+async fn while_looking(cx: Cx) {
+    let cx = quiet(cx).await;
+    let c = queue(&cx).await;
+    c.run("SELECT mq.send_batch('q', array_agg(to_jsonb(n)), delay => '1 hour') FROM generate_series(1, 20000) n")
+        .await;
+    for n in 0..20 {
+        let waiter = patient(&cx).await;
+        waiter.run("SET pg_broker.hints = off").await;
+        let sleeper = Sleeper::of(waiter, WAIT);
+        tokio::time::sleep(Duration::from_millis(1 + n % 7)).await;
+        let id = c.send("q", n).await;
+        sleeper.finds(&format!("the {n}th time")).await;
+        assert!(c.yes(&format!("SELECT mq.delete('q', {id})")).await);
     }
 }
 
