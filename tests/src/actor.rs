@@ -54,6 +54,8 @@ pub struct Common {
     pub highest: AtomicI64,
     pub calls: AtomicU64,
     pub tokens: AtomicU64,
+    /// Nothing is done that has readers look at everything again.
+    pub calm: bool,
 }
 
 #[derive(Clone)]
@@ -159,7 +161,7 @@ impl<'a> Actor<'a> {
             30 => self.back_to_savepoint().await,
             31..=33 if self.open.is_some() => self.commit().await,
             35..=36 if self.open.is_some() => self.roll_back().await,
-            37 if self.open.is_some() => self.prepare().await,
+            37 if self.open.is_some() && !self.common.calm => self.prepare().await,
             38 if self.open.is_none() => self.end_prepared().await,
             _ => {}
         }
@@ -310,7 +312,7 @@ impl<'a> Actor<'a> {
                 "UPDATE mq.q SET priority = {} WHERE id = {id} AND state IN ('ready', 'delayed')",
                 self.rng.below(10)
             ),
-            2 => "SELECT mq.maintain('q')".to_string(),
+            2 if !self.common.calm => "SELECT mq.maintain('q')".to_string(),
             _ => format!("SELECT (mq.get('q', {id})).state"),
         };
         self.try_run(&sql).await;

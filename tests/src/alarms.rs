@@ -24,6 +24,8 @@ tests![
     passed_on_at_once,
     not_kept_by_one_who_never_looks,
     woken_for_nothing,
+    while_looking,
+    while_looking_elsewhere,
     queue_dropped,
     server_stopped,
 ];
@@ -31,8 +33,9 @@ tests![
 const WAIT: &str = "CALL mq.wait('q', '5 min', NULL)";
 const ANY: &str = "CALL mq.wait_any(ARRAY['other', 'q'], '5 min', NULL)";
 const READ: &str = "SELECT 't' FROM mq.read('q', 1, '1 hour', '19 s')";
-/// Far less than an hour, and more than a slow machine needs.
-const SOON: Duration = Duration::from_secs(10);
+/// More than a slow machine needs, and less than ten seconds: so long after its last statement a
+/// session is roused once to hand in its statistics.
+const SOON: Duration = Duration::from_secs(5);
 
 /// One that waits.
 struct Sleeper {
@@ -209,6 +212,13 @@ async fn moments_told_later(cx: Cx) {
         }
         purge(&c).await;
     }
+    // One look at what has come due, and enough for both.
+    let sleepers = [Sleeper::new(&cx, READ).await, Sleeper::new(&cx, READ).await];
+    c.run("SELECT mq.send_batch('q', ARRAY['1', '2']::jsonb[], delay => '400 ms')")
+        .await;
+    for sleeper in sleepers {
+        sleeper.finds("two together").await;
+    }
 }
 
 /// What was to wait is ready when its transaction commits.
@@ -314,6 +324,38 @@ async fn woken_for_nothing(cx: Cx) {
         sleeper.finds(statement).await;
         purge(&c).await;
     }
+}
+
+/// What comes while the waiter looks, which takes long here: it is too late for that look.
+async fn while_looking(cx: Cx) {
+    let cx = quiet(cx).await;
+    let c = queue(&cx).await;
+    c.run("SELECT mq.send_batch('q', array_agg(to_jsonb(n)), delay => '1 hour') FROM generate_series(1, 20000) n")
+        .await;
+    for n in 0..20 {
+        let waiter = patient(&cx).await;
+        waiter.run("SET pg_broker.hints = off").await;
+        let sleeper = Sleeper::of(waiter, WAIT);
+        tokio::time::sleep(Duration::from_millis(1 + n % 7)).await;
+        let id = c.send("q", n).await;
+        sleeper.finds(&format!("the {n}th time")).await;
+        assert!(c.yes(&format!("SELECT mq.delete('q', {id})")).await);
+    }
+}
+
+/// What comes to the first queue after the look at it, while the second one is not to be had.
+async fn while_looking_elsewhere(cx: Cx) {
+    let cx = quiet(cx).await;
+    let (c, gate) = (queue(&cx).await, cx.connect().await);
+    c.run("SELECT mq.create_queue('other')").await;
+    gate.run("BEGIN; LOCK TABLE mq.other IN ACCESS EXCLUSIVE MODE")
+        .await;
+    let statement = "CALL mq.wait_any(ARRAY['q', 'other'], '5 min', NULL)";
+    let sleeper = Sleeper::of(patient(&cx).await, statement);
+    c.until_blocked(sleeper.pid).await;
+    c.send("q", 1).await;
+    gate.run("COMMIT").await;
+    sleeper.finds(statement).await;
 }
 
 async fn queue_dropped(cx: Cx) {

@@ -15,6 +15,7 @@ tests![
     old_snapshots_with_large_payloads,
     rows_that_nobody_reported,
     leases_do_not_wait_for_the_log,
+    errors_after_the_wait_was_spared,
 ];
 
 async fn queue(cx: &Cx) -> Conn {
@@ -317,4 +318,29 @@ async fn leases_do_not_wait_for_the_log(cx: Cx) {
     .await;
     c.run("ROLLBACK").await;
     assert_eq!(c.text("SHOW synchronous_commit").await, "on");
+}
+
+/// A transaction that only leased and fails when it was already let off waiting, at the last check
+/// of its commit, leaves the session as patient as it was.
+async fn errors_after_the_wait_was_spared(cx: Cx) {
+    let (c, before, after) = (queue(&cx).await, cx.connect().await, cx.connect().await);
+    c.run("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+        .await;
+    c.run("SET synchronous_commit = on").await;
+    for n in 0..2 {
+        c.send("q", n).await;
+        for session in [&before, &c, &after] {
+            session.run("BEGIN ISOLATION LEVEL SERIALIZABLE").await;
+        }
+        // It is between two others: one read what it writes, one writes what it read.
+        before.run("SELECT count(*) FROM mq.q").await;
+        c.run("SELECT * FROM t").await;
+        assert_eq!(c.hands("'q', 1, '1 hour'").await.len(), 1);
+        after.run("UPDATE t SET n = n + 1; COMMIT").await;
+        c.refused("COMMIT", "40001").await;
+        assert_eq!(c.text("SHOW synchronous_commit").await, "on");
+        before.run("COMMIT").await;
+        let hand = c.hand("'q', 9, '1 hour'").await;
+        assert!(c.settle("ack", "q", &hand).await);
+    }
 }

@@ -19,6 +19,7 @@ tests![
     failures_add_up,
     failures_of_savepoints,
     notifies_together,
+    notifies_soon,
     notifies_when_due,
     notifies_of_a_prepared_send,
     woken_for_what_comes_due,
@@ -319,6 +320,26 @@ async fn notifies_together(_: Cx) {
         .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(ears.notifications().is_empty(), "told of what is not there");
+}
+
+/// How long it takes from a send to its notification, by way of the worker.
+async fn notifies_soon(_: Cx) {
+    let (server, c) = site("notifies_soon").await;
+    let ears = listener(&server, "notifies_soon").await;
+    let mut took = Vec::new();
+    for n in 0..200 {
+        let sent = Instant::now();
+        c.send("q", n).await;
+        while ears.notifications().is_empty() {
+            assert!(sent.elapsed() < Duration::from_secs(10), "the {n}th");
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        took.push(sent.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    took.sort();
+    println!("      notify: p50 {:?}, p99 {:?}", took[100], took[198]);
+    assert!(took[100] < Duration::from_millis(100), "{:?}", took[100]);
 }
 
 async fn notifies_when_due(_: Cx) {
