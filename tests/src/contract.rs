@@ -220,7 +220,7 @@ async fn columns(cx: Cx) {
         ),
         (
             "metrics",
-            "queue ready delayed leased oldest_ready_age estimated sent delivered acked failed dead expired since",
+            "queue ready delayed leased oldest_ready_age estimated sent delivered acked failed dead expired since waiters",
         ),
     ] {
         let names = format!(
