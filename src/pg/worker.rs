@@ -86,7 +86,8 @@ pub fn start(function: &CStr, database: u32) -> Option<Started> {
         let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         let started = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
         pg_sys::MemoryContextSwitchTo(before);
-        (started && !handle.is_null()).then_some(Started(handle))
+        // Not made before it is known to be one: it would be freed.
+        (started && !handle.is_null()).then(|| Started(handle))
     }
 }
 

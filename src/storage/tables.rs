@@ -17,16 +17,18 @@ const VACUUM: &str = "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scal
      autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 100000, \
      autovacuum_analyze_scale_factor = 0.5";
 
+/// The storage stands in a `WITH`, which the planner takes out again and `FOR UPDATE` does not reach:
+/// a row locked from here would be passed by readers, and nobody would tell them when it is free.
 fn view_text(n: i32, name: &str) -> String {
     let now = "pg_catalog.clock_timestamp()";
     format!(
-        "CREATE OR REPLACE VIEW mq.{view} AS SELECT m.id, NULL::bigint AS receipt, \
-         {name}::text AS queue, m.body, m.data, m.headers, m.attempts, \
+        "CREATE OR REPLACE VIEW mq.{view} AS WITH m AS (SELECT * FROM mq_internal.q_{n}) \
+         SELECT m.id, NULL::bigint AS receipt, {name}::text AS queue, m.body, m.data, m.headers, m.attempts, \
          m.failures + {ended} AS failures, \
          CASE WHEN {ended} = 1 THEN '{LEASE_ENDED}'::text ELSE m.last_error END AS last_error, \
          (9 - m.rank)::smallint AS priority, m.group_key, m.dedup_key, m.enqueued_at, \
          COALESCE(m.due, m.enqueued_at) AS visible_at, m.read_at, m.expires_at, \
-         {state} AS state FROM mq_internal.q_{n} m",
+         {state} AS state FROM m",
         view = quote_ident(name),
         name = quote_literal(name),
         ended = ended_lease("m", now),

@@ -17,7 +17,8 @@ tests![
     a_lease_ends,
     late_ack_of_an_ended_lease,
     nobody_waits_for_an_open_transaction,
-    uncommitted_send_is_nobodys
+    uncommitted_send_is_nobodys,
+    browsing_locks_nothing,
 ];
 
 #[derive(Default)]
@@ -248,4 +249,26 @@ async fn uncommitted_send_is_nobodys(cx: Cx) {
     assert_eq!(ids(&a.hands("'q', 5").await), [late]);
     b.run("COMMIT").await;
     assert_eq!(ids(&a.hands("'q', 5").await), [early]);
+}
+
+/// Who browses `FOR UPDATE` keeps no message from its readers, neither while the transaction is open
+/// nor after it has ended, of which readers would hear nothing.
+async fn browsing_locks_nothing(cx: Cx) {
+    let (browser, c) = (cx.connect().await, cx.connect().await);
+    c.run("SELECT mq.create_queue('q')").await;
+    for lock in ["UPDATE", "NO KEY UPDATE", "SHARE", "KEY SHARE OF q NOWAIT"] {
+        let id = c.send("q", 1).await;
+        browser.run("BEGIN").await;
+        let seen = browser
+            .int(&format!("SELECT id FROM mq.q FOR {lock}"))
+            .await;
+        assert_eq!(seen, id, "{lock}");
+        let hand = c.hand("'q'").await;
+        assert_eq!(hand.id, id, "{lock}");
+        assert!(c.settle("nack", "q", &hand).await, "{lock}");
+        browser.run("ROLLBACK").await;
+        let again = c.hand("'q'").await;
+        assert_eq!(again.id, id, "{lock}");
+        assert!(c.settle("ack", "q", &again).await, "{lock}");
+    }
 }

@@ -24,6 +24,7 @@ tests![
     notifies_of_a_prepared_send,
     woken_for_what_comes_due,
     without_preload,
+    without_a_slot,
 ];
 
 /// A server whose workers are at work; several tests share it.
@@ -425,4 +426,25 @@ async fn without_preload(_: Cx) {
     assert_eq!(c.int("SELECT mq.maintain()").await, 1);
     assert_eq!(c.int("SELECT count(*) FROM mq.q_dead").await, 1);
     assert_eq!(c.text(status).await, "f 1");
+}
+
+/// The only slot is the launcher's: no worker can be started, again and again. The server lives, and
+/// says what is wrong.
+async fn without_a_slot(_: Cx) {
+    let on = "pg_broker.worker = on\nmax_worker_processes = 1\n\
+              max_logical_replication_workers = 0\n";
+    let server = Server::start("worker-slots", on).await;
+    let c = server.connect("mq_template").await;
+    c.run("SELECT mq.create_queue('q', max_failures => 1, notify => true)")
+        .await;
+    c.until("SELECT array_to_string(warnings, ' ') LIKE '%max_worker_processes%' FROM mq.status()")
+        .await;
+    for n in 0..30 {
+        c.run(&format!("SELECT mq.send('q', '{n}')")).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The same session all the time: nothing has restarted the server.
+    assert_eq!(c.hands("'q', 100").await.len(), 30);
+    drop(c);
+    server.down();
 }
