@@ -64,7 +64,7 @@ struct Held {
     receipt: i64,
     number: String,
     token: u64,
-    /// Its lease ends soon, so that anybody may have it.
+    /// Anybody may have it: its lease ends soon, or has ended with a connection that was lost.
     brief: bool,
 }
 
@@ -133,10 +133,12 @@ impl<'a> Actor<'a> {
     /// What was done since is undone; `sure`: not that it may have been committed all the same.
     fn undo(&mut self, taken: Vec<Held>, settled: Vec<Held>, sure: bool) {
         let open = self.open.as_ref();
-        for back in settled {
+        for mut back in settled {
+            // Settled after all, perhaps, and then anybody's.
+            back.brief |= !sure;
             if !taken.iter().any(|t| t.token == back.token) {
                 let is_own = open.is_some_and(|o| o.taken.iter().any(|t| t.token == back.token));
-                if sure && !back.brief {
+                if !back.brief {
                     self.common.holders.take(back.id, back.token, !is_own);
                 }
                 self.held.push(back);
