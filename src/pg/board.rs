@@ -300,6 +300,26 @@ pub fn forget(is_gone: impl Fn(&Key) -> bool) {
     }
 }
 
+/// The queues of this database whose state is such.
+pub fn own(is_such: impl Fn(&QueueState) -> bool) -> Vec<Key> {
+    let room = ROOM.load(Ordering::Acquire);
+    let database = key(Oid::INVALID, 0).database;
+    let mut keys = Vec::with_capacity(room);
+    if room > 0 {
+        let _table = Locked::take(room, pg_sys::LWLockMode::LW_SHARED);
+        for n in 0..room {
+            let Some(state) = state(n).filter(|s| s.key.database == database) else {
+                continue;
+            };
+            let _lock = Locked::take(n, pg_sys::LWLockMode::LW_SHARED);
+            if is_such(state) {
+                keys.push(state.key);
+            }
+        }
+    }
+    keys
+}
+
 /// Whether the queue of a key of any database is gone.
 pub fn is_orphan(key: &Key) -> bool {
     // SAFETY: reads backend state, and looks the database up.

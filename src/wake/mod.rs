@@ -7,6 +7,7 @@ pub mod frontier;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+mod suspects;
 pub mod totals;
 pub mod touch;
 pub mod waiting;
@@ -48,6 +49,9 @@ impl Endings for Session {
         deliveries::abort(blame);
         notify::abort();
         opened::abort();
+    }
+    fn prepared_ended() {
+        suspects::ended();
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
