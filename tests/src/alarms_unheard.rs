@@ -3,9 +3,9 @@
 use crate::alarms::{ANY, READ, Sleeper, WAIT, purge, quiet};
 use crate::harness::Cx;
 use crate::tests;
-use crate::wake::queue;
+use crate::wake::{patient, queue};
 
-tests![prepared];
+tests![prepared, when_the_time_is_over];
 
 /// Whoever ends a prepared transaction, it is neither its session nor the waiter's.
 async fn prepared(cx: Cx) {
@@ -61,5 +61,30 @@ async fn prepared(cx: Cx) {
     c.run(&format!("COMMIT PREPARED '{}'", cx.db)).await;
     for sleeper in sleepers {
         sleeper.finds("three together").await;
+    }
+}
+
+/// What nobody tells of, since plain SQL has written it, is found by a last look.
+async fn when_the_time_is_over(cx: Cx) {
+    let cx = quiet(cx).await;
+    let c = queue(&cx).await;
+    c.run("SELECT mq.create_queue('other')").await;
+    let table = crate::storage::of(&c, "q").await;
+    for statement in [
+        "CALL mq.wait('q', '2 s', NULL)",
+        "CALL mq.wait_any(ARRAY['other', 'q'], '2 s', NULL)",
+        "SELECT 't' FROM mq.read('q', 1, '1 hour', '2 s')",
+    ] {
+        let waiter = patient(&cx).await;
+        waiter.run("SET pg_broker.hints = off").await;
+        let sleeper = Sleeper::of(waiter, statement);
+        sleeper.until_asleep(&c).await;
+        c.run(&format!(
+            "INSERT INTO {table} (id, enqueued_at, attempts, failures, rank, body) \
+             SELECT nextval('{table}_id'), now(), 0, 0, 5, '1'"
+        ))
+        .await;
+        sleeper.finds(statement).await;
+        c.run(&format!("DELETE FROM {table}")).await;
     }
 }
