@@ -99,16 +99,20 @@ impl Begun {
     }
 }
 
-/// Reports what failed halfway, within the savepoint of this level.
+/// Reports what failed halfway, within the savepoint of this level. Nobody knows how many messages
+/// that were, so as many waiters are woken as can be.
 fn report_unfinished(level: i32) {
     BUSY.with(|b| {
         let mut list = b.borrow_mut();
         for busy in list.iter().filter(|b| b.level >= level) {
+            let mut calls = Calls::none();
             board::with(busy.key, false, |h| {
                 for rank in 0..RANKS {
                     h.report(rank, Span::new(busy.from, i64::MAX));
                 }
+                h.wake(Calls::MOST, time::now(), &mut calls);
             });
+            calls.make();
         }
         list.retain(|b| b.level < level);
     });

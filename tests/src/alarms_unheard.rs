@@ -1,11 +1,11 @@
 //! Waiters woken for what no commit tells of: on the server, and with the patience, of `alarms`.
 
 use crate::alarms::{ANY, READ, Sleeper, WAIT, purge, quiet};
-use crate::harness::Cx;
+use crate::harness::{Cx, spawn};
 use crate::tests;
 use crate::wake::{patient, queue};
 
-tests![prepared, when_the_time_is_over];
+tests![prepared, cancelled_halfway, when_the_time_is_over];
 
 /// Whoever ends a prepared transaction, it is neither its session nor the waiter's.
 async fn prepared(cx: Cx) {
@@ -61,6 +61,34 @@ async fn prepared(cx: Cx) {
     c.run(&format!("COMMIT PREPARED '{}'", cx.db)).await;
     for sleeper in sleepers {
         sleeper.finds("three together").await;
+    }
+}
+
+/// A batch is cancelled between its messages: nobody has been told what it did to the first.
+async fn cancelled_halfway(cx: Cx) {
+    let cx = quiet(cx).await;
+    let (c, gate) = (queue(&cx).await, cx.connect().await);
+    for end in ["pg_cancel_backend", "pg_terminate_backend"] {
+        let ids = [c.send("q", 1).await, c.send("q", 2).await];
+        for (id, lease) in ids.into_iter().zip(["500 ms", "1 hour"]) {
+            assert_eq!(c.hand(&format!("'q', 1, '{lease}'")).await.id, id);
+        }
+        gate.run(&format!("BEGIN; SELECT mq.ack('q', {})", ids[1]))
+            .await;
+        let deleter = cx.connect().await;
+        let pid = deleter.pid;
+        let batch = format!("SELECT mq.delete_batch('q', ARRAY{ids:?})");
+        let deleted = spawn(async move { deleter.cells(&batch).await.is_ok() });
+        c.until_blocked(pid).await;
+        c.until("SELECT count(*) = 1 FROM mq.q WHERE state = 'ready'")
+            .await;
+        // The batch has the one whose lease has ended.
+        let sleeper = Sleeper::new(&cx, READ).await;
+        c.run(&format!("SELECT {end}({pid})")).await;
+        sleeper.finds(end).await;
+        assert!(!deleted.await.unwrap());
+        gate.run("COMMIT").await;
+        purge(&c).await;
     }
 }
 
