@@ -338,6 +338,22 @@ pub fn is_open(xid: u32) -> bool {
     unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
 }
 
+/// Whether a transaction that is over was committed; not known of one long past.
+pub fn has_committed(xid: u32) -> bool {
+    // SAFETY: the function takes a number by value, and looks at the log of commits only as far as
+    // that is kept.
+    let status: Option<String> = unsafe {
+        let next = pg_sys::ReadNextFullTransactionId().value;
+        let this_round = (next >> 32 << 32) | u64::from(xid);
+        let number = match this_round < next {
+            true => this_round,
+            false => this_round.wrapping_sub(1 << 32),
+        };
+        pgrx::direct_function_call(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(number))])
+    };
+    status.is_some_and(|s| s == "committed")
+}
+
 /// The number of the transaction in progress, if it has one; unlike its id it never returns.
 /// Also to be had while the end of the transaction is told.
 pub fn own_number() -> Option<u64> {

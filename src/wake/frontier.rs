@@ -128,9 +128,9 @@ impl Looks {
     }
 
     fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
-        let mut calls = None;
+        let mut ended = None;
         let answer = board::with(key, true, |h| {
-            suspects::settle(h, now, &mut calls);
+            suspects::settle(h, now, &mut ended);
             if h.state.begin_anew(now, RELIST_INTERVAL) {
                 (0..RANKS).for_each(|rank| h.report(rank, ALL));
             }
@@ -143,8 +143,8 @@ impl Looks {
                 Answer::Unreliable
             }
         });
-        if let Some(calls) = calls {
-            calls.make();
+        if let Some(ended) = ended {
+            ended.tell(key);
         }
         answer
     }

@@ -35,7 +35,8 @@ impl Endings for Session {
         lease::ended();
         touch::prepare();
         counts::abort();
-        totals::commit();
+        // The board has them.
+        totals::abort();
         deliveries::commit();
         notify::abort();
         opened::abort();
