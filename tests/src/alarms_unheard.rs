@@ -46,6 +46,19 @@ async fn prepared(cx: Cx) {
             purge(&c).await;
         }
     }
+    // Nobody but the waiter itself can find out when it comes due.
+    for statement in [WAIT, ANY, READ] {
+        holder
+            .run(&format!(
+                "BEGIN; SELECT mq.send('q', '1', delay => '1500 ms'); PREPARE TRANSACTION '{}'",
+                cx.db
+            ))
+            .await;
+        let sleeper = Sleeper::new(&cx, statement).await;
+        c.run(&format!("COMMIT PREPARED '{}'", cx.db)).await;
+        sleeper.finds(&format!("{statement}: a delay")).await;
+        purge(&c).await;
+    }
     // As many as there are messages.
     holder
         .run(&format!(
