@@ -1,8 +1,10 @@
-//! What statements mean for the workers, seen before they run: a database that somebody wants for
-//! himself is left, and a database that gets the extension is looked at.
+//! What statements mean that no callback tells of: a database that somebody wants for himself is
+//! left by its worker, one that gets the extension is looked at, and the end of a prepared
+//! transaction is told, of which no session hears otherwise.
 
 use super::roster::{self, Entry};
 use super::value::Oid;
+use super::xact;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
@@ -108,13 +110,18 @@ unsafe fn is_news(statement: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Whether a statement ends a prepared transaction, of which no session hears otherwise.
-unsafe fn ends_prepared(statement: *mut pg_sys::Node) -> bool {
+/// Whether a statement ends a prepared transaction, and if so, whether by its commit.
+unsafe fn ends_prepared(statement: *mut pg_sys::Node) -> Option<bool> {
     // SAFETY: the tag says which node it is.
     unsafe {
-        (*statement).type_ == pg_sys::NodeTag::T_TransactionStmt
-            && (*statement.cast::<pg_sys::TransactionStmt>()).kind
-                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+        if (*statement).type_ != pg_sys::NodeTag::T_TransactionStmt {
+            return None;
+        }
+        match (*statement.cast::<pg_sys::TransactionStmt>()).kind {
+            pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED => Some(true),
+            pg_sys::TransactionStmtKind::TRANS_STMT_ROLLBACK_PREPARED => Some(false),
+            _ => None,
+        }
     }
 }
 
@@ -138,6 +145,15 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::Node) {
     // SAFETY: the statement about to run.
     if let Some(database) = unsafe { wanted(statement) } {
         keep_out(database);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn after_prepared(is_commit: bool) {
+    xact::prepared_ended();
+    if is_commit {
+        // What it sent is to be told of, and nobody knows in which queues that was.
+        super::bell::ring_all();
     }
 }
 
@@ -174,8 +190,8 @@ unsafe extern "C-unwind" fn on_utility(
         if is_news {
             announce_at_commit();
         }
-        if ends_prepared {
-            super::bell::ring_all();
+        if let Some(is_commit) = ends_prepared {
+            after_prepared(is_commit);
         }
     }
 }

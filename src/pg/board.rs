@@ -300,6 +300,26 @@ pub fn forget(is_gone: impl Fn(&Key) -> bool) {
     }
 }
 
+/// The queues of this database whose state is such.
+pub fn own(is_such: impl Fn(&QueueState) -> bool) -> Vec<Key> {
+    let room = ROOM.load(Ordering::Acquire);
+    let database = key(Oid::INVALID, 0).database;
+    let mut keys = Vec::with_capacity(room);
+    if room > 0 {
+        let _table = Locked::take(room, pg_sys::LWLockMode::LW_SHARED);
+        for n in 0..room {
+            let Some(state) = state(n).filter(|s| s.key.database == database) else {
+                continue;
+            };
+            let _lock = Locked::take(n, pg_sys::LWLockMode::LW_SHARED);
+            if is_such(state) {
+                keys.push(state.key);
+            }
+        }
+    }
+    keys
+}
+
 /// Whether the queue of a key of any database is gone.
 pub fn is_orphan(key: &Key) -> bool {
     // SAFETY: reads backend state, and looks the database up.
@@ -316,6 +336,22 @@ pub fn is_orphan(key: &Key) -> bool {
 pub fn is_open(xid: u32) -> bool {
     // SAFETY: looks the transaction up in shared memory.
     unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
+}
+
+/// Whether a transaction that is over was committed; not known of one long past.
+pub fn has_committed(xid: u32) -> bool {
+    // SAFETY: the function takes a number by value, and looks at the log of commits only as far as
+    // that is kept.
+    let status: Option<String> = unsafe {
+        let next = pg_sys::ReadNextFullTransactionId().value;
+        let this_round = (next >> 32 << 32) | u64::from(xid);
+        let number = match this_round < next {
+            true => this_round,
+            false => this_round.wrapping_sub(1 << 32),
+        };
+        pgrx::direct_function_call(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(number))])
+    };
+    status.is_some_and(|s| s == "committed")
 }
 
 /// The number of the transaction in progress, if it has one; unlike its id it never returns.

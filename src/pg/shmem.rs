@@ -5,11 +5,11 @@
 use super::time::{self, Micros};
 use super::value::Oid;
 use super::{bell, blames, board, roster, waiters};
+use pg_broker_core::board::TOTALS;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-pub const COUNTERS: usize = 6;
 const ROWS: usize = 8192;
 const PROBES: usize = 64;
 const FREE: u64 = 0;
@@ -18,7 +18,7 @@ const FREE: u64 = 0;
 struct Slot {
     key: AtomicU64,
     since: AtomicI64,
-    counts: [AtomicU64; COUNTERS],
+    counts: [AtomicU64; TOTALS],
 }
 
 static TABLE: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
@@ -150,7 +150,7 @@ fn find(storage: Oid, create: bool) -> Option<&'static Slot> {
 }
 
 /// Adds to a queue's counters.
-pub fn add(storage: Oid, by: &[u64; COUNTERS]) {
+pub fn add(storage: Oid, by: &[u64; TOTALS]) {
     if let Some(slot) = find(storage, true) {
         for (count, n) in slot.counts.iter().zip(by) {
             if *n > 0 {
@@ -161,7 +161,7 @@ pub fn add(storage: Oid, by: &[u64; COUNTERS]) {
 }
 
 /// A queue's counters and the time they run from. Creates them at zero when there are none yet.
-pub fn read(storage: Oid) -> Option<(Micros, [u64; COUNTERS])> {
+pub fn read(storage: Oid) -> Option<(Micros, [u64; TOTALS])> {
     let slot = find(storage, true)?;
     Some((
         slot.since.load(Ordering::Acquire),

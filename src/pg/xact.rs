@@ -3,6 +3,7 @@
 use super::calm;
 use pgrx::pg_sys;
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 /// What the rest of the product wants to know of an ending.
 pub trait Endings {
@@ -13,6 +14,9 @@ pub trait Endings {
     /// locks are gone.
     fn told();
     fn prepare();
+    /// A transaction of this database that was prepared has been committed or rolled back, by this
+    /// session, and others can see that.
+    fn prepared_ended();
     /// `blame`: whether the message, not the server, may be the cause.
     fn abort(blame: bool);
     fn savepoint_released(level: i32);
@@ -53,6 +57,8 @@ thread_local! {
     static PATIENCE: Patience = const { Patience(Cell::new(None)) };
     static LAST_ERROR: Cell<i32> = const { Cell::new(0) };
 }
+/// Who wants to hear of the end of prepared transactions.
+static PREPARED_ENDED: OnceLock<fn()> = OnceLock::new();
 static mut PREVIOUS_LOG_HOOK: pg_sys::emit_log_hook_type = None;
 
 /// Class 40 (transaction rollback) and 57 (operator intervention) are nobody's fault.
@@ -137,8 +143,16 @@ pub fn level() -> i32 {
     calm::nest_level()
 }
 
+/// A prepared transaction was ended by this session.
+pub(in crate::pg) fn prepared_ended() {
+    if let Some(tell) = PREPARED_ENDED.get() {
+        tell();
+    }
+}
+
 /// Registers the callbacks, once, when the library is loaded.
 pub fn register<E: Endings>() {
+    PREPARED_ENDED.get_or_init(|| E::prepared_ended);
     // SAFETY: the callbacks live as long as the library, which is never unloaded. They allocate
     // only ordinary heap memory and raise nothing.
     unsafe {

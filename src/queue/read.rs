@@ -67,15 +67,22 @@ pub fn hand_out(
     Ok(n)
 }
 
-/// Whether a reader would find anything to do now.
+/// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
+/// does: so who waits knows when the next message comes due.
 pub fn any_ready(q: &Queue, now: Micros) -> bool {
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
         return false;
     }
     let _pinned = Pinned::now();
-    std::iter::from_fn(|| looks.next())
-        .any(|(rank, from, to)| claim::any_ready(q, rank, from, to, now))
+    while let Some((rank, from, to)) = looks.next() {
+        let Some(idle) = claim::idle(q, rank, from, to, now) else {
+            return true;
+        };
+        looks.seen(rank, from, to, idle.any, &idle.waiting);
+    }
+    looks.finish(now);
+    false
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.

@@ -243,17 +243,33 @@ pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64, to: i64) {
     }
 }
 
-/// Whether a reader would find anything to do now in a span: to hand out, or to bury. A snapshot
-/// must be active.
-pub fn any_ready(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> bool {
+/// What a look at a span came to where a reader would find nothing to do.
+pub struct Idle {
+    /// Whether there was any row of the rank.
+    pub any: bool,
+    /// Rows that wait, and until when.
+    pub waiting: Vec<(i64, Micros)>,
+}
+
+/// What there is in a span, unless a reader would find something to do now: to hand out, or to
+/// bury. A snapshot must be active.
+pub fn idle(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> Option<Idle> {
+    let mut idle = Idle {
+        any: false,
+        waiting: Vec::new(),
+    };
     let table = Table::open_to_read(q.storage);
     let mut walk = walk_of(q, &table, rank);
     seek(&mut walk, rank, from, to);
     while walk.next() {
         let facts = Facts::of(&walk);
-        if facts.place.rank == rank && !matches!(facts.fate(q, now), Fate::Waits(_)) {
-            return true;
+        if facts.place.rank == rank {
+            let Fate::Waits(until) = facts.fate(q, now) else {
+                return None;
+            };
+            idle.any = true;
+            idle.waiting.push((facts.id(), until));
         }
     }
-    false
+    Some(idle)
 }

@@ -3,13 +3,16 @@
 //! popped is remembered when a transaction ends badly, and the next read of that queue, whoever's,
 //! adds these failures to the rows. Kept in shared memory, bounded; what finds no place there (none
 //! at all without preloading) the session remembers for its own next read. A crash forgets it.
+//!
+//! A rollback, of a transaction or to a savepoint, counts a message once, however often it was
+//! handed out in between; and when savepoints end with what they lie in, that is one rollback.
 
 use crate::catalog::Queue;
 use crate::pg::blames;
 use crate::pg::value::Oid;
 use crate::pg::xact;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 struct Delivery {
     level: i32,
@@ -24,6 +27,9 @@ const REMEMBERED: usize = 10_000;
 struct Memory {
     /// Handed out by the transaction in progress.
     open: Vec<Delivery>,
+    /// Storage and message of what a savepoint that ended badly has counted as a failure, as long
+    /// as the transaction does not hand it out again.
+    blamed: HashSet<(u32, i64)>,
     /// Failures not yet written that found no place in shared memory: by storage, then message.
     failures: HashMap<u32, HashMap<i64, i64>>,
     /// Failures written by the transaction in progress; remembered again if it rolls back.
@@ -38,12 +44,17 @@ thread_local! {
 pub fn note(q: &Queue, ids: impl Iterator<Item = i64>) {
     let level = xact::level();
     MEMORY.with(|m| {
-        let open = &mut m.borrow_mut().open;
+        let Memory { open, blamed, .. } = &mut *m.borrow_mut();
         let room = REMEMBERED.saturating_sub(open.len());
-        open.extend(ids.take(room).map(|id| Delivery {
-            level,
-            storage: q.storage,
-            id,
+        open.extend(ids.take(room).map(|id| {
+            if !blamed.is_empty() {
+                blamed.remove(&(u32::from(q.storage), id));
+            }
+            Delivery {
+                level,
+                storage: q.storage,
+                id,
+            }
         }));
     });
 }
@@ -101,7 +112,7 @@ impl Memory {
             .position(|d| d.level >= level)
             .unwrap_or(self.open.len());
         for d in self.open.split_off(cut) {
-            if blame {
+            if blame && self.blamed.insert((u32::from(d.storage), d.id)) {
                 self.remember(d.storage, d.id, 1);
             }
         }
@@ -120,12 +131,17 @@ pub(super) fn commit() {
     MEMORY.with(|m| {
         let mut memory = m.borrow_mut();
         memory.open.clear();
+        memory.blamed.clear();
         memory.written.clear();
     });
 }
 
 pub(super) fn abort(blame: bool) {
-    MEMORY.with(|m| m.borrow_mut().undo(0, blame));
+    MEMORY.with(|m| {
+        let mut memory = m.borrow_mut();
+        memory.undo(0, blame);
+        memory.blamed.clear();
+    });
 }
 
 pub(super) fn savepoint_released(level: i32) {

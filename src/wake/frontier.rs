@@ -4,7 +4,7 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
-use super::{counts, touch};
+use super::{counts, suspects, touch};
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
 use crate::pg::prepared;
@@ -12,7 +12,7 @@ use crate::pg::rel;
 use crate::pg::time::Micros;
 use crate::pg::waiters::Calls;
 use crate::settings;
-use pg_broker_core::board::{ANY_RANK, DEFAULT_RANK, Key, RANKS, RankTicket, Suspect, names_rank};
+use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
 use pg_broker_core::frontier::{Dated, Span, Ticket};
 
 const ALL: Span = Span::new(0, i64::MAX);
@@ -111,7 +111,7 @@ impl Looks {
                 Some(Answer::Unreliable) => {}
                 Some(Answer::NotListed) => {
                     let prepared = prepared::list();
-                    board::with(key, true, |h| suspect_all(h, &prepared));
+                    board::with(key, true, |h| suspects::list(h, &prepared));
                     if let Some(Answer::Look(looks)) = Self::ask(key, now, &own) {
                         return looks;
                     }
@@ -128,20 +128,25 @@ impl Looks {
     }
 
     fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
-        board::with(key, true, |h| {
+        let mut ended = None;
+        let answer = board::with(key, true, |h| {
+            suspects::settle(h, now, &mut ended);
             if h.state.begin_anew(now, RELIST_INTERVAL) {
                 (0..RANKS).for_each(|rank| h.report(rank, ALL));
             }
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }
-            settle_suspects(h);
             if h.state.is_reliable() {
                 Answer::Look(hinted(key, h, now, own))
             } else {
                 Answer::Unreliable
             }
-        })
+        });
+        if let Some(ended) = ended {
+            ended.tell(key);
+        }
+        answer
     }
 
     /// Whether there is nothing to look at.
@@ -294,34 +299,5 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
             h.wake(n, now, &mut calls);
         });
         calls.make();
-    }
-}
-
-/// Notes the transactions that were prepared before anything was known of the queue.
-fn suspect_all(h: &mut Held, prepared: &[u32]) {
-    if h.state.is_listed() {
-        return;
-    }
-    for &xid in prepared {
-        h.state.suspect(Suspect {
-            xid,
-            rank: ANY_RANK,
-            ids: ALL,
-        });
-    }
-    h.state.list();
-}
-
-/// Reports what ended prepared transactions touched.
-fn settle_suspects(h: &mut Held) {
-    if !h.state.has_suspects() {
-        return;
-    }
-    while let Some(s) = h.state.take_ended(|xid| !board::is_open(xid)) {
-        // What it did to figures, nobody knows.
-        h.state.counting.forget();
-        for rank in (0..RANKS).filter(|r| s.rank == ANY_RANK || s.rank as usize == *r) {
-            h.report(rank, s.ids);
-        }
     }
 }

@@ -7,6 +7,7 @@ pub mod frontier;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+mod suspects;
 pub mod totals;
 pub mod touch;
 pub mod waiting;
@@ -34,7 +35,8 @@ impl Endings for Session {
         lease::ended();
         touch::prepare();
         counts::abort();
-        totals::commit();
+        // The board has them.
+        totals::abort();
         deliveries::commit();
         notify::abort();
         opened::abort();
@@ -48,6 +50,9 @@ impl Endings for Session {
         deliveries::abort(blame);
         notify::abort();
         opened::abort();
+    }
+    fn prepared_ended() {
+        suspects::ended();
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);

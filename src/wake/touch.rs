@@ -1,7 +1,7 @@
 //! What the transaction in progress has done to messages, told to the board when it ends: only
 //! then can others see it, and whatever they skipped meanwhile must be looked at again.
 
-use super::{counts, frontier};
+use super::{counts, frontier, totals};
 use crate::catalog::Queue;
 use crate::pg::board;
 use crate::pg::time::{self, Micros};
@@ -99,16 +99,20 @@ impl Begun {
     }
 }
 
-/// Reports what failed halfway, within the savepoint of this level.
+/// Reports what failed halfway, within the savepoint of this level. Nobody knows how many messages
+/// that were, so as many waiters are woken as can be.
 fn report_unfinished(level: i32) {
     BUSY.with(|b| {
         let mut list = b.borrow_mut();
         for busy in list.iter().filter(|b| b.level >= level) {
+            let mut calls = Calls::none();
             board::with(busy.key, false, |h| {
                 for rank in 0..RANKS {
                     h.report(rank, Span::new(busy.from, i64::MAX));
                 }
+                h.wake(Calls::MOST, time::now(), &mut calls);
             });
+            calls.make();
         }
         list.retain(|b| b.level < level);
     });
@@ -241,6 +245,8 @@ pub(super) fn prepare() {
     let xid = board::own_xid().unwrap_or_default();
     TOUCHED.with(|t| {
         for e in t.borrow_mut().iter() {
+            // With the first of the queue's suspects: whoever asks later is given nothing.
+            let mut counted = totals::take(e.key.storage);
             // Also where nothing is known of the queue yet: somebody may look at it from now on.
             board::with(e.key, true, |h| {
                 for ids in e.touched.held().spans() {
@@ -248,6 +254,7 @@ pub(super) fn prepare() {
                         xid,
                         rank: e.rank as u32,
                         ids: *ids,
+                        counted: std::mem::take(&mut counted),
                     });
                 }
             });

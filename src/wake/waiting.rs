@@ -72,10 +72,16 @@ impl Waiting {
         PLACES.with(|p| p.borrow().iter().for_each(|p| p.waiter.again()));
     }
 
-    /// Sleeps until it is time to look; false when the time is over.
+    /// Sleeps until it is time to look; false when the time is over. There is a look after that,
+    /// for what nobody told of.
     pub fn sleep(&mut self) -> bool {
         loop {
             let now = time::now();
+            if let Some(deadline) = self.deadline
+                && deadline <= now
+            {
+                return self.looked_at < deadline;
+            }
             let mut until = self.deadline;
             let mut earlier = |at: Micros| until = Some(until.map_or(at, |u| u.min(at)));
             if self.is_listed {
@@ -90,19 +96,16 @@ impl Waiting {
                         .collect()
                 });
                 if roles.iter().any(|r| r.must_look) {
-                    return self.deadline.is_none_or(|d| d > now);
+                    return true;
                 }
                 roles.iter().filter_map(|r| r.until).for_each(&mut earlier);
             } else {
                 let step = if self.looks < IMPATIENT { SOON } else { LATER };
                 let at = self.looked_at + step * 1000;
                 if at <= now {
-                    return self.deadline.is_none_or(|d| d > now);
+                    return true;
                 }
                 earlier(at);
-            }
-            if self.deadline.is_some_and(|d| d <= now) {
-                return false;
             }
             wait::sleep(until.map(|u| (u - now + 999) / 1000));
         }

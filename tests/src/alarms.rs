@@ -30,29 +30,29 @@ tests![
     server_stopped,
 ];
 
-const WAIT: &str = "CALL mq.wait('q', '5 min', NULL)";
-const ANY: &str = "CALL mq.wait_any(ARRAY['other', 'q'], '5 min', NULL)";
-const READ: &str = "SELECT 't' FROM mq.read('q', 1, '1 hour', '19 s')";
+pub const WAIT: &str = "CALL mq.wait('q', '5 min', NULL)";
+pub const ANY: &str = "CALL mq.wait_any(ARRAY['other', 'q'], '5 min', NULL)";
+pub const READ: &str = "SELECT 't' FROM mq.read('q', 1, '1 hour', '19 s')";
 /// More than a slow machine needs, and less than ten seconds: so long after its last statement a
 /// session is roused once to hand in its statistics.
 const SOON: Duration = Duration::from_secs(5);
 
 /// One that waits.
-struct Sleeper {
-    pid: i32,
+pub struct Sleeper {
+    pub pid: i32,
     task: JoinHandle<Result<bool, String>>,
 }
 
 impl Sleeper {
     /// Sleeps in this statement when this returns.
-    async fn new(cx: &Cx, statement: &'static str) -> Sleeper {
+    pub async fn new(cx: &Cx, statement: &'static str) -> Sleeper {
         let c = patient(cx).await;
         let sleeper = Sleeper::of(c, statement);
         sleeper.until_asleep(&cx.connect().await).await;
         sleeper
     }
 
-    fn of(c: Conn, statement: &'static str) -> Sleeper {
+    pub fn of(c: Conn, statement: &'static str) -> Sleeper {
         let pid = c.pid;
         let task = spawn(async move {
             let said = c.cells(statement).await.map_err(|no| no.code)?;
@@ -61,7 +61,7 @@ impl Sleeper {
         Sleeper { pid, task }
     }
 
-    async fn until_asleep(&self, c: &Conn) {
+    pub async fn until_asleep(&self, c: &Conn) {
         c.until(&format!(
             "SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' \
              AND wait_event_type = 'Extension' AND pid = {}",
@@ -71,26 +71,26 @@ impl Sleeper {
     }
 
     /// How it was woken: whether there is a message, or why it failed.
-    async fn said(self, what: &str) -> Result<bool, String> {
+    pub async fn said(self, what: &str) -> Result<bool, String> {
         match tokio::time::timeout(SOON, self.task).await {
             Ok(said) => said.unwrap(),
             Err(_) => panic!("{what}: nobody woke the waiter"),
         }
     }
 
-    async fn finds(self, what: &str) {
+    pub async fn finds(self, what: &str) {
         assert_eq!(self.said(what).await, Ok(true), "{what}");
     }
 }
 
 /// The test on the quiet server.
-async fn quiet(cx: Cx) -> Cx {
+pub async fn quiet(cx: Cx) -> Cx {
     static SERVER: OnceCell<Arc<Server>> = OnceCell::const_new();
     let start = || async { Arc::new(Server::start("alarms", "").await) };
     cx.on(SERVER.get_or_init(start).await.clone())
 }
 
-async fn purge(c: &Conn) {
+pub async fn purge(c: &Conn) {
     c.until("SELECT mq.purge_queue('q') >= 0 AND NOT EXISTS (SELECT FROM mq.q)")
         .await;
 }

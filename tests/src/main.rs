@@ -6,6 +6,7 @@
 mod account;
 mod actor;
 mod alarms;
+mod alarms_unheard;
 mod callers;
 mod conn;
 mod content;
@@ -96,6 +97,7 @@ fn all() -> Vec<harness::Test> {
         rollbacks::tests(),
         wake::tests(),
         alarms::tests(),
+        alarms_unheard::tests(),
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),

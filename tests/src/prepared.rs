@@ -6,7 +6,12 @@ use crate::harness::Cx;
 use crate::server::Server;
 use crate::tests;
 
-tests![over_a_restart, over_a_crash, more_than_are_remembered];
+tests![
+    over_a_restart,
+    over_a_crash,
+    more_than_are_remembered,
+    totals,
+];
 
 /// What a prepared transaction may have done to the messages 1 to 5 and what is read after it has
 /// been committed, and after it has been rolled back.
@@ -139,4 +144,34 @@ async fn blocks_of_a_read(c: &Conn) -> u64 {
         .await;
     let (_, hits) = plan.split_once("\"Shared Hit Blocks\": ").unwrap();
     hits.split(',').next().unwrap().trim().parse().unwrap()
+}
+
+/// They count what committed, when it is committed, whoever does that.
+async fn totals(cx: Cx) {
+    let (c, holder) = (cx.connect().await, cx.connect().await);
+    let counted =
+        "SELECT concat_ws(' ', sent, delivered, acked, failed) FROM mq.metrics WHERE queue = 'q'";
+    let deeds = [
+        "SELECT mq.send('q', to_jsonb(n), priority => n) FROM generate_series(1, 3) n",
+        "SELECT mq.pop('q', 2)",
+        "SAVEPOINT s; SELECT mq.send('q', '4'); ROLLBACK TO s",
+        "SELECT mq.nack('q', id, receipt) FROM mq.read('q')",
+    ];
+    let deeds = deeds.join("; ");
+    for (end, then) in [("COMMIT", "8 3 2 1"), ("ROLLBACK", "5 0 0 0")] {
+        c.run("SELECT mq.create_queue('q')").await;
+        c.run("SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 5) n")
+            .await;
+        let gid = &cx.db;
+        holder
+            .run(&format!("BEGIN; {deeds}; PREPARE TRANSACTION '{gid}'"))
+            .await;
+        c.run("CALL mq.wait('q', '0')").await;
+        assert_eq!(c.text(counted).await, "5 0 0 0", "prepared");
+        c.run(&format!("{end} PREPARED '{gid}'")).await;
+        assert_eq!(c.text(counted).await, then, "{end}");
+        c.run("CALL mq.wait('q', '0')").await;
+        assert_eq!(c.text(counted).await, then, "{end}: once");
+        c.run("SELECT mq.drop_queue('q')").await;
+    }
 }

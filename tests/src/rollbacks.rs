@@ -12,6 +12,7 @@ tests![
     pop_counts_as_well,
     not_for_serialization_or_cancel,
     errors_count,
+    once_for_each_rollback,
 ];
 
 async fn queue(cx: &Cx) -> Conn {
@@ -111,4 +112,40 @@ async fn errors_count(cx: Cx) {
     c.refused("SELECT 1 / (id - id) FROM mq.read('q')", "22012")
         .await;
     assert_eq!(c.hands("'q'").await, [], "the third time was the last");
+}
+
+/// However often a message was handed out before it.
+async fn once_for_each_rollback(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('q')").await;
+    let again = "SELECT mq.release('q', id, receipt) FROM mq.read('q')";
+    let many = [again; 5].join("; ");
+    let fails = "PERFORM mq.read('q'); RAISE EXCEPTION 'x'; EXCEPTION WHEN raise_exception THEN";
+    for (deeds, counted) in [
+        (format!("BEGIN; {many}; ROLLBACK"), 1),
+        (
+            format!("BEGIN; SAVEPOINT s; {many}; ROLLBACK TO s; COMMIT"),
+            1,
+        ),
+        (
+            format!("BEGIN; {again}; SAVEPOINT s; {again}; SAVEPOINT t; {again}; ROLLBACK"),
+            1,
+        ),
+        (
+            format!("BEGIN; {again}; SAVEPOINT s; {again}; ROLLBACK TO s; ROLLBACK"),
+            1,
+        ),
+        // A consumer that goes on in its transaction fails anew with each delivery.
+        (
+            format!("DO $$BEGIN FOR i IN 1..3 LOOP BEGIN {fails} END; END LOOP; END$$"),
+            3,
+        ),
+        (format!("BEGIN; {many}; COMMIT"), 0),
+    ] {
+        let id = c.send("q", 1).await;
+        c.run(&deeds).await;
+        let hand = c.hand("'q'").await;
+        assert_eq!((hand.id, hand.failures), (id, counted), "{deeds}");
+        assert!(c.settle("ack", "q", &hand).await);
+    }
 }

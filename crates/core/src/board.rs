@@ -58,17 +58,21 @@ impl Key {
     }
 }
 
+/// How many totals a queue has.
+pub const TOTALS: usize = 6;
+
 /// A suspect of any rank.
 pub const ANY_RANK: u32 = u32::MAX;
 
 /// A prepared transaction and ids that it touched, of one rank or `ANY_RANK`: to be reported when
-/// it has ended.
+/// it has ended. One of those that a transaction has in a queue also has what it counted there.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suspect {
     pub xid: u32,
     pub rank: u32,
     pub ids: Span,
+    pub counted: [u32; TOTALS],
 }
 
 #[repr(C)]
