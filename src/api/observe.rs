@@ -138,6 +138,13 @@ fn upkeep_warnings(
     let now = time::now();
     let is_stale = last.is_none_or(|t| now - t > STALE);
     let is_expected = settings::WORKER.get() && shmem::attached();
+    if is_expected && roster::lacks_launcher(now) {
+        warnings.push(
+            "no worker runs, because the server had no slot for their launcher: raise \
+             max_worker_processes"
+                .to_owned(),
+        );
+    }
     if !is_expected || (worker.is_none() && roster::launcher_pid().is_none()) {
         if is_stale {
             warnings.push(

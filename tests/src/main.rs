@@ -51,6 +51,7 @@ mod rollbacks;
 mod server;
 mod settle;
 mod standby;
+mod status;
 mod storage;
 mod stress;
 mod tables;
@@ -99,6 +100,7 @@ fn all() -> Vec<harness::Test> {
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),
+        status::tests(),
         ddl::tests(),
         contract::tests(),
         drivers::tests(),
