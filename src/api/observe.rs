@@ -193,6 +193,13 @@ fn status(call: &Call) -> Result<Value> {
     let last = last_run()?.max(entry.and_then(Entry::seen));
     let worker = entry.and_then(Entry::worker_pid);
     warnings.extend(upkeep_warnings(entry, worker, last));
+    let n = look::without_place()?;
+    if n > 0 {
+        warnings.push(format!(
+            "shared memory has no room for {n} of the queues of this database, and reading them \
+             starts at the beginning every time: raise pg_broker.max_queues"
+        ));
+    }
     for view in catalog::views(None)? {
         if sees(view, caller)
             && let Some(q) = catalog::open_oid(view, Lock::Read)?

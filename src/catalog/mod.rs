@@ -270,6 +270,19 @@ pub fn views(dead_letter_of: Option<Oid>) -> Result<Vec<Oid>> {
     })
 }
 
+/// The storage of all queues, and when each was made; nothing is locked.
+pub fn storages() -> Result<Vec<(Oid, Micros)>> {
+    spi::connect(|spi| {
+        let rows = spi.query("SELECT n, created_at FROM mq_internal.queue", &[], &[])?;
+        Ok((0..rows.len())
+            .filter_map(|i| {
+                let storage = rel::internal(&format!("q_{}", rows.get(i, 0).as_int4()?))?;
+                Some((storage, rows.get(i, 1).as_timestamptz()?))
+            })
+            .collect())
+    })
+}
+
 /// The queue whose archive a relation is.
 pub fn with_archive(view: Oid) -> Result<Option<Oid>> {
     spi::connect(|spi| {

@@ -1,11 +1,12 @@
 //! Looking at a queue as a whole.
 
-use crate::catalog::Queue;
+use crate::catalog::{self, Queue};
+use crate::error::Result;
 use crate::pg::time::{self, Micros};
 use crate::storage::count::{self, Counts, EXACT};
 use crate::storage::tally;
 use crate::wake::counts;
-use crate::wake::frontier::Looks;
+use crate::wake::frontier::{self, Looks};
 
 /// How many messages there are in which state.
 pub fn count(q: &Queue, now: Micros) -> Counts {
@@ -20,6 +21,11 @@ pub fn count(q: &Queue, now: Micros) -> Counts {
         recount(q, |n| n <= EXACT);
     }
     counts
+}
+
+/// How many queues of this database have no place in shared memory, because it is full.
+pub fn without_place() -> Result<usize> {
+    Ok(frontier::without_place(&catalog::storages()?))
 }
 
 /// How many sessions wait for a message, where anybody could tell.
