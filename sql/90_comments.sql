@@ -184,7 +184,7 @@ COMMENT ON COLUMN mq.metrics.leased IS
 COMMENT ON COLUMN mq.metrics.oldest_ready_age IS
   'How long the oldest ready message has been ready; null when none is.';
 COMMENT ON COLUMN mq.metrics.estimated IS
-  'True when the counts are estimates beyond 10,000 messages: without preloading, and for a moment after a restart.';
+  'True when the counts are estimates: beyond 10,000 messages without preloading and for a moment after a restart, and while somebody has the queue locked or waits to.';
 COMMENT ON COLUMN mq.metrics.sent IS
   'Messages sent since `since`; null, as all totals, when the library is not preloaded.';
 COMMENT ON COLUMN mq.metrics.delivered IS

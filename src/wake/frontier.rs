@@ -5,12 +5,11 @@
 //! has itself made ready is in no lane yet, and is looked at beside.
 
 use super::{counts, touch};
-use crate::catalog::Queue;
+use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
 use crate::pg::prepared;
 use crate::pg::rel;
 use crate::pg::time::Micros;
-use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{ANY_RANK, DEFAULT_RANK, Key, RANKS, RankTicket, Suspect, names_rank};
@@ -208,13 +207,13 @@ impl Looks {
     }
 }
 
-/// How many of these queues, given by storage and creation, have to do without a place on the board.
-pub fn without_place(queues: &[(Oid, Micros)]) -> usize {
+/// How many of these queues have to do without a place on the board.
+pub fn without_place(queues: &[Outline]) -> usize {
     if !board::is_there() || rel::in_recovery() {
         return 0;
     }
     let without = || {
-        let keys = queues.iter().map(|q| board::key(q.0, q.1));
+        let keys = queues.iter().map(|q| board::key(q.storage, q.created_at));
         keys.filter(|key| !board::has_room(*key)).count()
     };
     match without() {
