@@ -82,7 +82,7 @@ COMMENT ON FUNCTION mq.send_batch IS
 -- Receiving -----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.read IS
-  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
+  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds, and less when somebody waits to drop, rename or lock the queue. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
 COMMENT ON FUNCTION mq.pop IS
   'Hands out and removes up to qty ready messages in one step: exactly-once inside the transaction that does the work, at-most-once alone. Needs UPDATE on the queue.';
 COMMENT ON PROCEDURE mq.wait IS

@@ -23,7 +23,7 @@ pub enum Lock {
 }
 
 impl Lock {
-    fn mode(self) -> i32 {
+    pub(in crate::pg) fn mode(self) -> i32 {
         (match self {
             Lock::Read => pg_sys::AccessShareLock,
             Lock::Write => pg_sys::RowExclusiveLock,
