@@ -17,7 +17,7 @@ COMMENT ON SCHEMA mq_internal IS
 COMMENT ON TYPE mq.message IS
   'A message, as mq.read, mq.pop and mq.get return it; the view of a queue has the same columns.';
 COMMENT ON COLUMN mq.message.id IS
-  'Number of the message in its queue: increasing, never reused.';
+  'Number of the message in its queue: increasing, never reused. There are gaps, as with any sequence: after a rollback, a restart, a restore.';
 COMMENT ON COLUMN mq.message.receipt IS
   'Names this hand-out of the message; pass it when you settle. Random, new at every hand-out. Null when browsing.';
 COMMENT ON COLUMN mq.message.queue IS
