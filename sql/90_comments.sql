@@ -17,7 +17,7 @@ COMMENT ON SCHEMA mq_internal IS
 COMMENT ON TYPE mq.message IS
   'A message, as mq.read, mq.pop and mq.get return it; the view of a queue has the same columns.';
 COMMENT ON COLUMN mq.message.id IS
-  'Number of the message in its queue: increasing, never reused.';
+  'Number of the message in its queue: increasing, never reused. There are gaps, as with any sequence: after a rollback, a restart, a restore.';
 COMMENT ON COLUMN mq.message.receipt IS
   'Names this hand-out of the message; pass it when you settle. Random, new at every hand-out. Null when browsing.';
 COMMENT ON COLUMN mq.message.queue IS
@@ -82,7 +82,7 @@ COMMENT ON FUNCTION mq.send_batch IS
 -- Receiving -----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.read IS
-  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
+  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds, and less when somebody waits to drop, rename or lock the queue. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
 COMMENT ON FUNCTION mq.pop IS
   'Hands out and removes up to qty ready messages in one step: exactly-once inside the transaction that does the work, at-most-once alone. Needs UPDATE on the queue.';
 COMMENT ON PROCEDURE mq.wait IS
@@ -184,7 +184,7 @@ COMMENT ON COLUMN mq.metrics.leased IS
 COMMENT ON COLUMN mq.metrics.oldest_ready_age IS
   'How long the oldest ready message has been ready; null when none is.';
 COMMENT ON COLUMN mq.metrics.estimated IS
-  'True when the counts are estimates beyond 10,000 messages: without preloading, and for a moment after a restart.';
+  'True when the counts are estimates: beyond 10,000 messages without preloading and for a moment after a restart, and while somebody has the queue locked or waits to.';
 COMMENT ON COLUMN mq.metrics.sent IS
   'Messages sent since `since`; null, as all totals, when the library is not preloaded.';
 COMMENT ON COLUMN mq.metrics.delivered IS

@@ -1,10 +1,12 @@
 //! mq.version, mq.status, the figures behind mq.metrics.
+//!
+//! None of them waits for a lock on a queue: what cannot be had at once is left out.
 
 use crate::catalog::{self, Queue};
 use crate::error::Result;
 use crate::pg::array;
 use crate::pg::entry::Call;
-use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::rel::{self, Privilege};
 use crate::pg::role;
 use crate::pg::roster::{self, Entry};
 use crate::pg::shmem;
@@ -14,6 +16,7 @@ use crate::pg::value::{Oid, Ty, Value};
 use crate::queue::{look, send};
 use crate::settings;
 use crate::sql_function;
+use crate::storage::length;
 
 sql_function!(mq_version, pg_finfo_mq_version, version);
 sql_function!(mq_status, pg_finfo_mq_status, status);
@@ -36,14 +39,24 @@ fn measure(call: &Call) -> Result<Value> {
     let Some(view) = call.arg(0).as_oid() else {
         return Ok(call.row(&nothing));
     };
-    let Some(q) = catalog::open_oid(view, Lock::Read)? else {
+    let open = catalog::try_open_oid(view)?;
+    let known = match &open {
+        Some(q) => Some(q.outline()),
+        None => catalog::outlines(Some(view))?.pop(),
+    };
+    let Some(known) = known else {
         return Ok(call.row(&nothing));
     };
     let now = time::now();
     let mut row = nothing;
-    // A standby has no data of unlogged tables.
-    if !(q.unlogged && rel::in_recovery()) {
-        let c = look::count(&q, now);
+    // Where somebody has it locked or wants to, as to drop it, the messages are not looked at.
+    let counts = match open {
+        // A standby has no data of unlogged tables.
+        Some(q) if q.unlogged && rel::in_recovery() => None,
+        Some(q) => Some(look::count(&q, now)),
+        None => look::estimate(&known, now),
+    };
+    if let Some(c) = counts {
         row[0] = Value::int8(c.ready);
         row[1] = Value::int8(c.delayed);
         row[2] = Value::int8(c.leased);
@@ -56,13 +69,13 @@ fn measure(call: &Call) -> Result<Value> {
         });
         row[4] = Value::bool(c.estimated);
     }
-    if let Some((since, totals)) = shmem::read(q.storage) {
+    if let Some((since, totals)) = shmem::read(known.storage) {
         for (cell, total) in row[5..11].iter_mut().zip(totals) {
             *cell = Value::int8(total as i64);
         }
         row[11] = Value::timestamptz(since);
     }
-    row[12] = Value::opt(look::waiters(&q), Value::int8);
+    row[12] = Value::opt(look::waiters(&known), Value::int8);
     Ok(call.row(&row))
 }
 
@@ -80,13 +93,16 @@ fn dead_letter_warning(q: &Queue) -> Result<Option<String>> {
     let Some(view) = q.options.dead_letter else {
         return Ok(None);
     };
-    let Some(dead) = catalog::open_oid(view, Lock::Read)? else {
+    if !rel::exists(view) {
         return Ok(Some(format!(
             "the dead-letter queue of queue \"{}\" is gone: its dead messages are kept in it",
             q.name
         )));
+    }
+    let Some(dead) = catalog::try_open_oid(view)? else {
+        return Ok(None);
     };
-    if rel::in_recovery() && dead.unlogged {
+    if rel::in_recovery() && dead.unlogged || !length::can_tell(&dead) {
         return Ok(None);
     }
     let full = send::no_room(&dead, 1)?;
@@ -138,6 +154,13 @@ fn upkeep_warnings(
     let now = time::now();
     let is_stale = last.is_none_or(|t| now - t > STALE);
     let is_expected = settings::WORKER.get() && shmem::attached();
+    if is_expected && roster::lacks_launcher(now) {
+        warnings.push(
+            "no worker runs, because the server had no slot for their launcher: raise \
+             max_worker_processes"
+                .to_owned(),
+        );
+    }
     if !is_expected || (worker.is_none() && roster::launcher_pid().is_none()) {
         if is_stale {
             warnings.push(
@@ -186,9 +209,16 @@ fn status(call: &Call) -> Result<Value> {
     let last = last_run()?.max(entry.and_then(Entry::seen));
     let worker = entry.and_then(Entry::worker_pid);
     warnings.extend(upkeep_warnings(entry, worker, last));
+    let n = look::without_place()?;
+    if n > 0 {
+        warnings.push(format!(
+            "shared memory has no room for {n} of the queues of this database, and reading them \
+             starts at the beginning every time: raise pg_broker.max_queues"
+        ));
+    }
     for view in catalog::views(None)? {
         if sees(view, caller)
-            && let Some(q) = catalog::open_oid(view, Lock::Read)?
+            && let Some(q) = catalog::try_open_oid(view)?
         {
             warnings.extend(dead_letter_warning(&q)?);
         }

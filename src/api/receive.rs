@@ -5,6 +5,7 @@ use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::{Call, Sink};
 use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::rival;
 use crate::pg::time::{self, Interval};
 use crate::pg::value::Value;
 use crate::queue::read::{self, Waiting};
@@ -47,6 +48,11 @@ fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
     Ok(Some(time::now().saturating_add(wait as i64)))
 }
 
+/// Whether somebody waits to drop, rename or lock the queue, and could if this statement ended.
+fn is_in_the_way(q: &Queue) -> bool {
+    !rival::is_in_block() && rival::is_waited_for(&[q.view, q.storage], Lock::Write)
+}
+
 fn read_messages(call: &Call) -> Result<Value> {
     rel::require_writable("mq.read()")?;
     let name = args::queue_name(call)?;
@@ -67,7 +73,7 @@ fn read_messages(call: &Call) -> Result<Value> {
             break;
         }
         if let Some(waiting) = &mut waiting
-            && !waiting.sleep()
+            && !waiting.sleep_holding(|| is_in_the_way(&q))
         {
             break;
         }

@@ -45,6 +45,13 @@ pub struct Queue {
     pub plans: spi::Plans,
 }
 
+/// What is known of a queue without locking anything of it.
+pub struct Outline {
+    pub storage: Oid,
+    pub created_at: Micros,
+    pub max_failures: Option<i32>,
+}
+
 /// The queues of which something is known, by view and by name.
 #[derive(Default)]
 struct Known {
@@ -129,19 +136,29 @@ fn beside(lock: Lock) -> Lock {
     }
 }
 
-/// The queue behind a view that the caller has locked, or none when the relation is no queue.
-pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
-    behind_as(view, Lock::Read)
+/// How what belongs to a queue is locked, beside its view.
+type Hold = fn(Oid, Lock) -> bool;
+
+fn patiently(oid: Oid, lock: Lock) -> bool {
+    rel::hold(oid, lock);
+    true
 }
 
-fn behind_as(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
+/// The queue behind a view that the caller has locked, or none when the relation is no queue.
+pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
+    behind_as(view, Lock::Read, patiently)
+}
+
+fn behind_as(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Rc<Queue>>> {
     if let Some(q) = known(|k| k.behind(view)) {
-        rel::hold(q.storage, beside(lock));
+        if !hold(q.storage, beside(lock)) {
+            return Ok(None);
+        }
         if let Some(q) = known(|k| k.behind(view)) {
             return Ok(Some(q));
         }
     }
-    let Some(queue) = load(view, lock)? else {
+    let Some(queue) = load(view, lock, hold)? else {
         return Ok(None);
     };
     let queue = Rc::new(queue);
@@ -149,7 +166,7 @@ fn behind_as(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
     Ok(Some(queue))
 }
 
-fn load(view: Oid, lock: Lock) -> Result<Option<Queue>> {
+fn load(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Queue>> {
     let Some(name) = rel::name(view) else {
         return Ok(None);
     };
@@ -178,7 +195,9 @@ fn load(view: Oid, lock: Lock) -> Result<Option<Queue>> {
     };
     let broken = || Error::BrokenQueue(name.clone());
     let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
-    rel::hold(storage, beside(lock));
+    if !hold(storage, beside(lock)) {
+        return Ok(None);
+    }
     let index = rel::internal(&format!("q_{n}_pkey")).ok_or_else(broken)?;
     let ranks_index = rel::internal(&format!("q_{n}_ranks")).ok_or_else(broken)?;
     let expiry_index = rel::internal(&format!("q_{n}_expiry")).ok_or_else(broken)?;
@@ -210,6 +229,14 @@ pub enum Right {
 }
 
 impl Queue {
+    pub fn outline(&self) -> Outline {
+        Outline {
+            storage: self.storage,
+            created_at: self.created_at,
+            max_failures: self.options.max_failures,
+        }
+    }
+
     /// Refuses when `role` lacks a right on the queue.
     pub fn require(&self, right: Right, role: Oid) -> Result<()> {
         match right {
@@ -241,7 +268,7 @@ pub fn open_as(name: &str, lock: Lock, right: Right, role: Oid) -> Result<Rc<Que
         Some(view) => view,
         None => rel::lock_public(name, lock).ok_or_else(missing)?,
     };
-    let queue = behind_as(view, lock)?.ok_or_else(missing)?;
+    let queue = behind_as(view, lock, patiently)?.ok_or_else(missing)?;
     queue.require(right, role)?;
     Ok(queue)
 }
@@ -251,8 +278,41 @@ pub fn open_oid(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
     if !rel::lock(view, lock) {
         Ok(None)
     } else {
-        behind_as(view, lock)
+        behind_as(view, lock, patiently)
     }
+}
+
+/// The queue behind a view's OID, to be looked at; none when it is gone, and when that would have
+/// to wait for somebody's lock.
+pub fn try_open_oid(view: Oid) -> Result<Option<Rc<Queue>>> {
+    if !rel::try_hold(view, Lock::Read) || !rel::exists(view) {
+        return Ok(None);
+    }
+    let q = behind_as(view, Lock::Read, rel::try_hold)?;
+    Ok(q.filter(|q| {
+        let indexes = [q.index, q.ranks_index, q.expiry_index];
+        indexes.iter().all(|i| rel::is_free(*i, Lock::Read))
+    }))
+}
+
+/// The outlines of all queues, or of the one behind a view.
+pub fn outlines(view: Option<Oid>) -> Result<Vec<Outline>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT n, created_at, max_failures FROM mq_internal.queue \
+             WHERE $1 IS NULL OR view = $1",
+            &[Ty::Oid],
+            &[Value::opt(view, Value::oid)],
+        )?;
+        let outline = |i| {
+            Some(Outline {
+                storage: rel::internal(&format!("q_{}", rows.get(i, 0).as_int4()?))?,
+                created_at: rows.get(i, 1).as_timestamptz()?,
+                max_failures: rows.get(i, 2).as_int4(),
+            })
+        };
+        Ok((0..rows.len()).filter_map(outline).collect())
+    })
 }
 
 /// The views of all queues, or of those that dead-letter into one.

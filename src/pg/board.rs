@@ -9,7 +9,7 @@ use super::shmem::zeroed;
 use super::time::Micros;
 use super::value::Oid;
 use super::waiters::Calls;
-use pg_broker_core::board::{Key, QueueState, RANKS};
+use pg_broker_core::board::{DEFAULT_RANK, Key, QueueState, RANKS};
 use pg_broker_core::frontier::{Lane, Span};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -230,6 +230,13 @@ pub fn with<R>(key: Key, create: bool, f: impl FnOnce(&mut Held) -> R) -> Option
         }
     });
     result
+}
+
+/// Whether a queue has a place, and a lane for its default rank; it is given them if there is room.
+pub fn has_room(key: Key) -> bool {
+    [false, true].into_iter().any(|create| {
+        with(key, create, |h| h.lane(DEFAULT_RANK, create).is_some()).unwrap_or(false)
+    })
 }
 
 /// Where a queue's state is, locked.

@@ -14,6 +14,7 @@ pub mod moment;
 pub mod prepared;
 pub mod rel;
 pub mod report;
+pub mod rival;
 pub mod role;
 pub mod roster;
 pub mod shmem;

@@ -23,7 +23,7 @@ pub enum Lock {
 }
 
 impl Lock {
-    fn mode(self) -> i32 {
+    pub(in crate::pg) fn mode(self) -> i32 {
         (match self {
             Lock::Read => pg_sys::AccessShareLock,
             Lock::Write => pg_sys::RowExclusiveLock,
@@ -125,6 +125,22 @@ pub fn hold(oid: Oid, lock: Lock) {
     unsafe { pg_sys::LockRelationOid(oid, lock.mode()) }
 }
 
+/// The same, if that needs no waiting.
+pub fn try_hold(oid: Oid, lock: Lock) -> bool {
+    // SAFETY: locks by OID until the end of the transaction.
+    unsafe { pg_sys::ConditionalLockRelationOid(oid, lock.mode()) }
+}
+
+/// Whether a relation could be locked now without waiting. The lock is not kept: who looks at many
+/// queues would hold too many.
+pub fn is_free(oid: Oid, lock: Lock) -> bool {
+    let is_free = try_hold(oid, lock);
+    if is_free {
+        let_go(oid, lock);
+    }
+    is_free
+}
+
 pub fn exists(oid: Oid) -> bool {
     name(oid).is_some()
 }
@@ -221,12 +237,6 @@ pub fn lock_name(hash: u32) {
 pub fn see_own_changes() {
     // SAFETY: advances the command counter, which also takes in own invalidations.
     unsafe { pg_sys::CommandCounterIncrement() }
-}
-
-/// Locks a relation like `Lock::Alter`, if that needs no waiting.
-pub fn try_lock_alter(oid: Oid) -> bool {
-    // SAFETY: locks by OID until the end of the transaction.
-    unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::ShareUpdateExclusiveLock as i32) }
 }
 
 /// The next value of a sequence of ours.

@@ -3,7 +3,7 @@
 //! Only there when the library was preloaded.
 
 use super::shmem::zeroed;
-use super::time::Micros;
+use super::time::{self, Micros};
 use pgrx::pg_sys;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
@@ -13,6 +13,9 @@ use std::sync::atomic::{
 const DATABASES: usize = 256;
 /// Of the last error, so many times eight bytes are kept.
 const WORDS: usize = 32;
+
+/// The launcher comes within so long after the server's start.
+const GRACE: Micros = 3_000_000;
 
 /// What a worker found, or did, when it left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +54,8 @@ pub struct Entry {
 
 #[repr(C)]
 struct Roster {
+    /// When this memory was made: at the server's start, or after a crash.
+    began: AtomicI64,
     launcher: AtomicI32,
     latch: AtomicU64,
     /// When there was last no slot for a worker.
@@ -73,6 +78,9 @@ pub(in crate::pg) fn startup() {
     // SAFETY: called from shmem_startup_hook; all-zero is no launcher and free entries.
     let roster = unsafe { zeroed(c"pg_broker roster", size_of::<Roster>()) };
     ROSTER.store(roster, Ordering::Release);
+    if let Some(r) = self::roster() {
+        r.began.store(time::now(), Ordering::Release);
+    }
 }
 
 fn roster() -> Option<&'static Roster> {
@@ -148,6 +156,15 @@ pub fn become_launcher() {
 pub fn launcher_pid() -> Option<i32> {
     let pid = roster()?.launcher.load(Ordering::Acquire);
     is_alive(pid).then_some(pid)
+}
+
+/// Whether there never was a launcher, though it has had the time to come: the server had no slot
+/// for it.
+pub fn lacks_launcher(now: Micros) -> bool {
+    roster().is_some_and(|r| {
+        let is_new = now - r.began.load(Ordering::Acquire) < GRACE;
+        !is_new && r.launcher.load(Ordering::Acquire) == 0
+    })
 }
 
 pub fn wake_launcher() {

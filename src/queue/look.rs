@@ -1,11 +1,12 @@
 //! Looking at a queue as a whole.
 
-use crate::catalog::Queue;
+use crate::catalog::{self, Outline, Queue};
+use crate::error::Result;
 use crate::pg::time::{self, Micros};
 use crate::storage::count::{self, Counts, EXACT};
 use crate::storage::tally;
 use crate::wake::counts;
-use crate::wake::frontier::Looks;
+use crate::wake::frontier::{self, Looks};
 
 /// How many messages there are in which state.
 pub fn count(q: &Queue, now: Micros) -> Counts {
@@ -22,8 +23,18 @@ pub fn count(q: &Queue, now: Micros) -> Counts {
     counts
 }
 
+/// The same, as far as shared memory knows it.
+pub fn estimate(q: &Outline, now: Micros) -> Option<Counts> {
+    counts::read_outline(q, now).map(|reading| tally::estimate(now, reading))
+}
+
+/// How many queues of this database have no place in shared memory, because it is full.
+pub fn without_place() -> Result<usize> {
+    Ok(frontier::without_place(&catalog::outlines(None)?))
+}
+
 /// How many sessions wait for a message, where anybody could tell.
-pub fn waiters(q: &Queue) -> Option<i64> {
+pub fn waiters(q: &Outline) -> Option<i64> {
     counts::waiters(q)
 }
 

@@ -64,6 +64,11 @@ pub fn bury_due(q: &Queue) -> Result<u64> {
     bury(q, found, now, begun)
 }
 
+/// Whether a message has become ready by itself since then, as far as a short walk can tell.
+pub fn came_due(q: &Queue, since: Micros) -> bool {
+    over::came_due(q, since, time::now(), WALK)
+}
+
 /// How far a sweep has come.
 #[derive(Clone, Copy, Default)]
 pub struct Sweep {

@@ -9,7 +9,7 @@ use super::plans::{Kind, ask};
 use super::table;
 use crate::catalog::Queue;
 use crate::error::Result;
-use crate::pg::rel;
+use crate::pg::rel::{self, Lock};
 use crate::pg::value::{Ty, Value};
 
 /// Notes that `n` messages came (or, negative, went).
@@ -51,7 +51,13 @@ pub fn add(q: &Queue, n: i64) -> Result<()> {
 
 /// Whether this transaction is the one that may bring an overfull queue back to its limit.
 pub fn try_lock(q: &Queue) -> bool {
-    rel::internal(&format!("q_{}_length", q.n)).is_some_and(rel::try_lock_alter)
+    rel::internal(&format!("q_{}_length", q.n)).is_some_and(|t| rel::try_hold(t, Lock::Alter))
+}
+
+/// Whether `total` need not wait for somebody who turns the limit on or off.
+pub fn can_tell(q: &Queue) -> bool {
+    let counters = rel::internal(&format!("q_{}_length", q.n));
+    counters.is_none_or(|t| rel::try_hold(t, Lock::Read))
 }
 
 /// How many messages there are, as far as this transaction can see.

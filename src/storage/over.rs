@@ -1,9 +1,10 @@
-//! Rows that are over, looked for in bounded pieces: expired, or past their last allowed failure.
+//! Rows looked for in bounded pieces: those that are over, expired or past their last allowed
+//! failure, and those that have just come due.
 
 use super::claim::{seek, walk_of};
 use super::row::{self, Facts, Fate, Place};
 use crate::catalog::Queue;
-use crate::pg::table::Pinned;
+use crate::pg::table::{Pinned, Table};
 use crate::pg::time::Micros;
 
 /// How far a walk has come.
@@ -55,4 +56,25 @@ pub fn in_span(
         walked.upto = facts.id().saturating_add(1);
     }
     walked
+}
+
+/// Whether a row came due after `since` and may be handed out now, or there may be one: at most so
+/// many rows are looked at.
+pub fn came_due(q: &Queue, since: Micros, now: Micros, rows: usize) -> bool {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(q.storage);
+    let mut walk = walk_of(q, &table, row::DEFAULT_RANK);
+    seek(&mut walk, row::DEFAULT_RANK, 0, i64::MAX);
+    for _ in 0..rows {
+        if !walk.next() {
+            return false;
+        }
+        crate::pg::wait::interruptible();
+        let facts = Facts::of(&walk);
+        let is_new = facts.due.is_some_and(|due| due > since);
+        if is_new && facts.fate(q, now) == Fate::Ready {
+            return true;
+        }
+    }
+    true
 }

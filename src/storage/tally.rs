@@ -103,12 +103,29 @@ fn settle_open(q: &Queue, table: &Table, now: Micros, reading: &mut Reading) -> 
     }
     // Rows that are not to be found have left while this was looking.
     if !complete {
-        for rest in &open {
-            let share = |n: i64| n.max(0).saturating_mul(rest.cell.rest(now)) / 1000;
-            reading.waits(rest.cell.kind, share(rest.n), share(rest.last));
-        }
+        open.iter()
+            .for_each(|rest| come_due_evenly(rest, now, reading));
     }
     complete
+}
+
+fn come_due_evenly(open: &Open, now: Micros, reading: &mut Reading) {
+    let share = |n: i64| n.max(0).saturating_mul(open.cell.rest(now)) / 1000;
+    reading.waits(open.cell.kind, share(open.n), share(open.last));
+}
+
+/// What a tally says, without a look at any row: expired ones count, too.
+pub fn estimate(now: Micros, mut reading: Reading) -> Counts {
+    while let Some(open) = reading.take_open() {
+        come_due_evenly(&open, now, &mut reading);
+    }
+    Counts {
+        ready: reading.ready().max(0),
+        delayed: reading.delayed.n.max(0),
+        leased: reading.leased.n.max(0),
+        estimated: true,
+        oldest_ready: None,
+    }
 }
 
 /// Where the rows are, each id once.

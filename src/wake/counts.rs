@@ -6,7 +6,7 @@
 //! lost with its session: when it has ended, all has to be counted anew (`frontier`).
 
 use super::frontier;
-use crate::catalog::Queue;
+use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
 use crate::pg::moment;
 use crate::pg::rel;
@@ -151,10 +151,19 @@ fn may_be_known() -> bool {
 
 /// What the board knows, with what this transaction has changed.
 pub fn read(q: &Queue, now: Micros) -> Option<Reading> {
+    read_by(frontier::key(q), limit(q), now)
+}
+
+/// The same of a queue that is not open.
+pub fn read_outline(q: &Outline, now: Micros) -> Option<Reading> {
+    let key = board::key(q.storage, q.created_at);
+    read_by(key, q.max_failures.unwrap_or(i32::MAX), now)
+}
+
+fn read_by(key: Key, limit: i32, now: Micros) -> Option<Reading> {
     if !may_be_known() || !settings::HINTS.get() {
         return None;
     }
-    let (key, limit) = (frontier::key(q), limit(q));
     let known = board::with(key, false, |h| match h.state.is_reliable() {
         true => h.state.counting.read(limit, now),
         false => None,
@@ -214,11 +223,12 @@ pub fn compare(q: &Queue, before: &Told, met: i64) {
 }
 
 /// How many sessions wait for a message of the queue, where anybody could tell.
-pub fn waiters(q: &Queue) -> Option<i64> {
+pub fn waiters(q: &Outline) -> Option<i64> {
     if !board::is_there() {
         return None;
     }
-    let n = board::with(frontier::key(q), false, |h| h.state.waiters.n);
+    let key = board::key(q.storage, q.created_at);
+    let n = board::with(key, false, |h| h.state.waiters.n);
     Some(n.map_or(0, i64::from))
 }
 

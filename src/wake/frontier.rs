@@ -5,7 +5,7 @@
 //! has itself made ready is in no lane yet, and is looked at beside.
 
 use super::{counts, suspects, touch};
-use crate::catalog::Queue;
+use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
 use crate::pg::prepared;
 use crate::pg::rel;
@@ -209,6 +209,24 @@ impl Looks {
                 }
             }
         });
+    }
+}
+
+/// How many of these queues have to do without a place on the board.
+pub fn without_place(queues: &[Outline]) -> usize {
+    if !board::is_there() || rel::in_recovery() {
+        return 0;
+    }
+    let without = || {
+        let keys = queues.iter().map(|q| board::key(q.storage, q.created_at));
+        keys.filter(|key| !board::has_room(*key)).count()
+    };
+    match without() {
+        0 => 0,
+        _ => {
+            make_room();
+            without()
+        }
     }
 }
 

@@ -23,6 +23,9 @@ thread_local! {
 /// Without a list to be in, a waiter looks again after so many milliseconds, at first and later.
 const SOON: i64 = 10;
 const LATER: i64 = 50;
+/// Who holds locks sees after so many microseconds, again and again, whether that keeps somebody
+/// waiting.
+const TURN: Micros = 200_000;
 /// So many looks come soon.
 const IMPATIENT: u32 = 100;
 
@@ -34,6 +37,9 @@ pub struct Waiting {
     deadline: Option<Micros>,
     looked_at: Micros,
     looks: u32,
+    /// When to see next whether somebody waits for what this session holds.
+    turn_at: Micros,
+    gave_way: bool,
 }
 
 impl Waiting {
@@ -44,6 +50,8 @@ impl Waiting {
             deadline,
             looked_at: 0,
             looks: 0,
+            turn_at: time::now() + TURN,
+            gave_way: false,
         }
     }
 
@@ -75,6 +83,16 @@ impl Waiting {
     /// Sleeps until it is time to look; false when the time is over. There is a look after that,
     /// for what nobody told of.
     pub fn sleep(&mut self) -> bool {
+        self.sleep_turning(None)
+    }
+
+    /// The same for who holds locks meanwhile: over, too, soon after `is_in_the_way` says so, which
+    /// is asked now and then, but not at once.
+    pub fn sleep_holding(&mut self, is_in_the_way: impl Fn() -> bool) -> bool {
+        self.sleep_turning(Some(&is_in_the_way))
+    }
+
+    fn sleep_turning(&mut self, is_in_the_way: Option<&dyn Fn() -> bool>) -> bool {
         loop {
             let now = time::now();
             if let Some(deadline) = self.deadline
@@ -84,6 +102,16 @@ impl Waiting {
             }
             let mut until = self.deadline;
             let mut earlier = |at: Micros| until = Some(until.map_or(at, |u| u.min(at)));
+            if let Some(is_in_the_way) = is_in_the_way {
+                if self.turn_at <= now {
+                    self.turn_at = now + TURN;
+                    self.gave_way = is_in_the_way();
+                    if self.gave_way {
+                        return false;
+                    }
+                }
+                earlier(self.turn_at);
+            }
             if self.is_listed {
                 let latest = self.looked_at + i64::from(RECHECK.get()) * 1000;
                 let roles: Vec<_> = PLACES.with(|p| {
@@ -111,9 +139,9 @@ impl Waiting {
         }
     }
 
-    /// Leaves the lists: what it was woken for it has seen.
+    /// Leaves the lists: what it was woken for it has seen, unless it gave way.
     pub fn leave(self) {
-        leave(false);
+        leave(self.gave_way);
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Charge {
     pub armed: Option<Micros>,
     /// Something has come due that nobody has looked at for us.
     pub has_due: bool,
+    /// Shared memory has no place for it: since when nobody has looked for what comes due.
+    pub blind_since: Option<Micros>,
+    /// When it was last asked, or looked for, what has come due.
+    pub asked: Micros,
     /// Nobody knows how many messages it has.
     pub uncounted: bool,
     next: [Micros; DUTIES.len()],
@@ -43,6 +47,8 @@ impl Charge {
             known: now,
             armed: None,
             has_due: false,
+            blind_since: None,
+            asked: now,
             uncounted: false,
             next: [now; DUTIES.len()],
             swept: Sweep::default(),

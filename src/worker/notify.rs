@@ -8,14 +8,17 @@ use crate::pg::rel::{self, Lock};
 use crate::pg::time::Micros;
 use crate::pg::value::Oid;
 use crate::pg::worker::{self, Failure};
+use crate::queue::upkeep;
 use crate::wake::notify;
 
 pub fn send(charges: &mut [Charge], now: Micros) -> Result<(), Failure> {
     let (storages, is_all) = bell::take();
-    let wanted: Vec<&Charge> = charges
-        .iter()
-        .filter(|c| c.notify && (is_all || c.has_due || storages.contains(&c.storage)))
-        .collect();
+    let mut looked = Ok(());
+    let mut is_wanted = |c: &Charge| {
+        let is_rung = is_all || storages.contains(&c.storage);
+        c.notify && (is_rung || c.has_due && has_come_due(c, &mut looked))
+    };
+    let wanted: Vec<&Charge> = charges.iter().filter(|c| is_wanted(c)).collect();
     if !wanted.is_empty() {
         let sent = worker::transaction(|| {
             for charge in &wanted {
@@ -45,5 +48,21 @@ pub fn send(charges: &mut [Charge], now: Micros) -> Result<(), Failure> {
             charge.has_due = passed.is_err();
         }
     }
-    Ok(())
+    looked
+}
+
+/// Whether something has come due in a queue: where shared memory does not say what, a look at its
+/// rows does. What goes wrong with that is left in `looked`.
+fn has_come_due(charge: &Charge, looked: &mut Result<(), Failure>) -> bool {
+    let Some(since) = charge.blind_since else {
+        return true;
+    };
+    let found = worker::transaction(|| {
+        let q = catalog::open_oid(Oid::from(charge.view), Lock::Read)?;
+        Ok(q.is_some_and(|q| upkeep::came_due(&q, since)))
+    });
+    found.unwrap_or_else(|failure| {
+        *looked = Err(failure);
+        false
+    })
 }

@@ -266,17 +266,23 @@ fn arm(charge: &mut Charge, now: Micros) {
     if !charge.limited && !charge.notify {
         return;
     }
-    charge.has_due |= charge.armed.is_some_and(|at| at <= now);
-    charge.armed = match next_due(charge.key) {
-        NextDue::At(Some(at)) if at <= now => {
+    let is_over = charge.armed.is_none_or(|at| at <= now);
+    charge.has_due |= is_over && charge.armed.is_some();
+    match next_due(charge.key) {
+        NextDue::At(next) => {
+            let is_due = next.is_some_and(|at| at <= now);
+            charge.has_due |= is_due;
+            charge.armed = next.filter(|_| !is_due);
+            charge.blind_since = None;
+            charge.asked = now;
+        }
+        // Nobody tells: it is looked for, once an interval, however often others wake us.
+        NextDue::Unknown if is_over || charge.blind_since.is_none() => {
             charge.has_due = true;
-            None
+            charge.armed = Some(now + interval());
+            charge.blind_since = Some(charge.asked);
+            charge.asked = now;
         }
-        NextDue::At(next) => next,
-        // Nobody tells: look every time.
-        NextDue::Unknown => {
-            charge.has_due |= charge.limited;
-            Some(now + interval())
-        }
-    };
+        NextDue::Unknown => {}
+    }
 }

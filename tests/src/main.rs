@@ -52,6 +52,7 @@ mod rollbacks;
 mod server;
 mod settle;
 mod standby;
+mod status;
 mod storage;
 mod stress;
 mod tables;
@@ -101,6 +102,7 @@ fn all() -> Vec<harness::Test> {
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),
+        status::tests(),
         ddl::tests(),
         contract::tests(),
         drivers::tests(),

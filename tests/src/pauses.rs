@@ -6,7 +6,12 @@ use crate::tests;
 use crate::wake::{queue, waiting};
 use std::time::{Duration, Instant};
 
-tests![read_that_waits, pause_and_resume, notify_option];
+tests![
+    read_that_waits,
+    read_that_gives_way,
+    pause_and_resume,
+    notify_option
+];
 
 async fn read_that_waits(cx: Cx) {
     let c = queue(&cx).await;
@@ -33,6 +38,46 @@ async fn read_that_waits(cx: Cx) {
         .await;
     c.refused("SELECT mq.read('q', wait => '-1 s')", "22023")
         .await;
+}
+
+/// Who drops or renames a queue does not wait for the whole wait of others' reads.
+async fn read_that_gives_way(cx: Cx) {
+    let c = cx.connect().await;
+    for change in [
+        "SELECT mq.drop_queue('q')",
+        "SELECT mq.rename_queue('q', 'p'); SELECT mq.drop_queue('p')",
+        "DROP VIEW mq.q",
+        "ALTER VIEW mq.q RENAME TO p; SELECT mq.drop_queue('p')",
+        "SELECT mq.alter_queue('q', max_length => 9); SELECT mq.drop_queue('q')",
+    ] {
+        c.run("SELECT mq.create_queue('q')").await;
+        let read = "SELECT count(*) FROM mq.read('q', wait => '20 s')";
+        let (_, one) = waiting(&cx, read).await;
+        let (_, other) = waiting(&cx, read).await;
+        let started = Instant::now();
+        c.run(change).await;
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(2), "{change}: {took:?}");
+        for task in [one, other] {
+            assert_eq!(task.await.unwrap().unwrap(), "0", "{change}");
+        }
+    }
+    // What does not have to wait for it, or would have to in any case, does not end it.
+    c.run("SELECT mq.create_queue('q')").await;
+    let read = "SELECT count(*) FROM mq.read('q', wait => '2 s')";
+    for begin in ["", "BEGIN; "] {
+        let started = Instant::now();
+        let (pid, task) = waiting(&cx, &format!("{begin}{read}")).await;
+        c.run("SELECT mq.alter_queue('q', visibility => '9 s'); GRANT SELECT ON mq.q TO PUBLIC")
+            .await;
+        if !begin.is_empty() {
+            c.run("SET lock_timeout = '1 s'").await;
+            c.refused("SELECT mq.drop_queue('q')", "55P03").await;
+        }
+        assert_eq!(task.await.unwrap().unwrap(), "0");
+        let took = started.elapsed();
+        assert!(took > Duration::from_millis(1900), "{pid}: {took:?}");
+    }
 }
 
 async fn pause_and_resume(cx: Cx) {
