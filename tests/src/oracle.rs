@@ -8,7 +8,7 @@ use crate::conn::Conn;
 use crate::harness::Cx;
 use crate::rng::{Rng, seed};
 use crate::{reference, tests};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 tests![same_as_plain_sql];
 
@@ -16,13 +16,20 @@ const SESSIONS: usize = 4;
 const STEPS: u32 = 500;
 const HISTORIES: u64 = 3;
 
-/// What a rollback gives the session to remember: a hand-out, or failures that it had written.
-type Owed = (i64, i64);
+/// What a rollback gives the session to remember.
+enum Owed {
+    /// A message that was handed out: one failure, unless a savepoint has counted that already.
+    HandOut(i64),
+    /// Failures of a message that were written.
+    Written(i64, i64),
+}
 
 struct Session {
     c: Conn,
     open: bool,
     owed: Vec<Owed>,
+    /// Counted as failed by a savepoint, and not handed out again since.
+    blamed: BTreeSet<i64>,
     savepoints: Vec<usize>,
 }
 
@@ -74,6 +81,7 @@ async fn same_as_plain_sql(cx: Cx) {
                 c: cx.connect().await,
                 open: false,
                 owed: Vec::new(),
+                blamed: BTreeSet::new(),
                 savepoints: Vec::new(),
             };
             session.c.never_wait().await;
@@ -189,10 +197,12 @@ impl Both {
         }
         let session = &mut self.sessions[s];
         if session.open {
-            session.owed.extend(blame);
-            session
-                .owed
-                .extend(one.iter().map(|row| (number(&row[0]), 1)));
+            let written = blame.into_iter().map(|(id, n)| Owed::Written(id, n));
+            session.owed.extend(written);
+            for id in one.iter().map(|row| number(&row[0])) {
+                session.blamed.remove(&id);
+                session.owed.push(Owed::HandOut(id));
+            }
         }
     }
 
@@ -281,8 +291,14 @@ impl Both {
     }
 
     fn undo(&mut self, s: usize, mark: usize) {
-        for (id, n) in self.sessions[s].owed.split_off(mark) {
-            *self.blame(s).entry(id).or_default() += n;
+        for owed in self.sessions[s].owed.split_off(mark) {
+            let (id, n) = match owed {
+                Owed::Written(id, n) => (id, n),
+                Owed::HandOut(id) => (id, i64::from(self.sessions[s].blamed.insert(id))),
+            };
+            if n > 0 {
+                *self.blame(s).entry(id).or_default() += n;
+            }
         }
     }
 
@@ -298,6 +314,7 @@ impl Session {
     fn close(&mut self) {
         self.open = false;
         self.owed.clear();
+        self.blamed.clear();
         self.savepoints.clear();
     }
 }
