@@ -24,7 +24,7 @@ pub struct Worker {
     read_batch: Statement,
     ack: Statement,
     ack_batch: Statement,
-    wait: Statement,
+    read_waiting: Statement,
 }
 
 impl Ours {
@@ -93,22 +93,20 @@ impl Side for Ours {
         client
             .batch_execute(&format!("SET synchronous_commit = {setting}"))
             .await?;
-        let read = |qty| format!("SELECT id, body, receipt FROM mq.read('{QUEUE}', {qty})");
+        let read = |how: &str| format!("SELECT id, body, receipt FROM mq.read('{QUEUE}', {how})");
         let call = |name, arguments| format!("SELECT mq.{name}('{QUEUE}', {arguments})");
         Ok(Worker {
             send: client.prepare(&call("send", "$1::jsonb")).await?,
             send_batch: client.prepare(&call("send_batch", "$1::jsonb[]")).await?,
-            read: client.prepare(&read(1)).await?,
-            read_batch: client.prepare(&read(BATCH)).await?,
+            read: client.prepare(&read("1")).await?,
+            read_batch: client.prepare(&read(&BATCH.to_string())).await?,
             ack: client
                 .prepare(&call("ack", "$1::bigint, $2::bigint"))
                 .await?,
             ack_batch: client
                 .prepare(&call("ack_batch", "$1::bigint[], $2::bigint[]"))
                 .await?,
-            wait: client
-                .prepare(&format!("CALL mq.wait('{QUEUE}', '10 s')"))
-                .await?,
+            read_waiting: client.prepare(&read("1, wait => interval '10 s'")).await?,
             bodies: vec![MESSAGE; BATCH],
             client,
         })
@@ -167,8 +165,7 @@ impl Session for Worker {
 
     async fn receive(&mut self) -> Result<Instant> {
         loop {
-            self.client.query(&self.wait, &[]).await?;
-            if let Some(row) = self.client.query_opt(&self.read, &[]).await? {
+            if let Some(row) = self.client.query_opt(&self.read_waiting, &[]).await? {
                 let seen = Instant::now();
                 self.settle(&row).await?;
                 return Ok(seen);
