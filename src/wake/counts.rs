@@ -126,9 +126,7 @@ pub(super) fn abort() {
 pub(super) fn savepoint_released(level: i32) {
     PENDING.with(|p| {
         let entries = &mut p.borrow_mut().entries;
-        for e in entries.iter_mut().filter(|e| e.level >= level) {
-            e.level = level - 1;
-        }
+        super::released(entries.iter_mut().map(|e| &mut e.level), level);
     });
 }
 

@@ -147,12 +147,8 @@ pub(super) fn abort(blame: bool) {
 pub(super) fn savepoint_released(level: i32) {
     MEMORY.with(|m| {
         let mut memory = m.borrow_mut();
-        for d in memory.open.iter_mut().filter(|d| d.level >= level) {
-            d.level = level - 1;
-        }
-        for w in memory.written.iter_mut().filter(|w| w.0 >= level) {
-            w.0 = level - 1;
-        }
+        super::released(memory.open.iter_mut().map(|d| &mut d.level), level);
+        super::released(memory.written.iter_mut().map(|w| &mut w.0), level);
     });
 }
 

@@ -14,6 +14,13 @@ pub mod waiting;
 
 use crate::pg::xact::Endings;
 
+/// What was done in a savepoint that is released belongs to what is around it.
+fn released<'a>(levels: impl Iterator<Item = &'a mut i32>, level: i32) {
+    for one in levels.filter(|one| **one >= level) {
+        *one = level - 1;
+    }
+}
+
 struct Session;
 
 impl Endings for Session {

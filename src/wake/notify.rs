@@ -107,9 +107,7 @@ pub(super) fn abort() {
 
 pub(super) fn savepoint_released(level: i32) {
     RUNG.with(|r| {
-        for e in r.borrow_mut().iter_mut().filter(|e| e.0 >= level) {
-            e.0 = level - 1;
-        }
+        super::released(r.borrow_mut().iter_mut().map(|e| &mut e.0), level);
     });
 }
 

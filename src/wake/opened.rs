@@ -37,9 +37,7 @@ pub(super) fn abort() {
 
 pub(super) fn savepoint_released(level: i32) {
     OPENED.with(|o| {
-        for e in o.borrow_mut().iter_mut().filter(|e| e.0 >= level) {
-            e.0 = level - 1;
-        }
+        super::released(o.borrow_mut().iter_mut().map(|e| &mut e.0), level);
     });
 }
 

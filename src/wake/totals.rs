@@ -91,9 +91,7 @@ pub(super) fn abort() {
 
 pub(super) fn savepoint_released(level: i32) {
     PENDING.with(|p| {
-        for e in p.borrow_mut().iter_mut().filter(|e| e.level >= level) {
-            e.level = level - 1;
-        }
+        super::released(p.borrow_mut().iter_mut().map(|e| &mut e.level), level);
     });
 }
 

@@ -271,9 +271,7 @@ pub(super) fn savepoint_released(level: i32) {
             .for_each(|e| e.touched.release(level));
     });
     FATES.with(|f| {
-        for fate in f.borrow_mut().iter_mut().filter(|f| f.level >= level) {
-            fate.level = level - 1;
-        }
+        super::released(f.borrow_mut().iter_mut().map(|f| &mut f.level), level);
     });
 }
 
