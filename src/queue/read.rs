@@ -34,14 +34,20 @@ pub fn hand_out(
     }
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let pinned = Pinned::now();
     let mut claim = Claim::new(q, wanted, take, now);
     while !claim.is_satisfied()
-        && let Some((rank, from, to)) = looks.next()
+        && let Some((rank, mut from, to)) = looks.next()
     {
-        let seen = claim.span(rank, from, to, &mut hand);
-        looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
-        claim.waiting.clear();
+        loop {
+            let seen = claim.span(rank, from, to, &mut hand);
+            looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
+            claim.waiting.clear();
+            if !seen.is_moved {
+                break;
+            }
+            from = seen.upto;
+            claim.renew();
+        }
     }
     looks.finish(now);
     let Claimed {
@@ -49,7 +55,6 @@ pub fn hand_out(
         ended,
         over,
     } = claim.end();
-    drop(pinned);
     if let Take::Until(_) = take {
         lease::end(clean);
     }

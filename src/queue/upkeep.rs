@@ -49,7 +49,7 @@ pub fn count(q: &Queue, go_on: impl Fn() -> bool) -> bool {
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
     let begun = touch::begin(q, 0);
-    let found = upkeep::overdue(q, PIECE, now)?;
+    let found = upkeep::overdue(q, PIECE, now);
     bury(q, found, now, begun)
 }
 
@@ -105,7 +105,7 @@ pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
 /// Buries what has expired.
 pub fn bury_expired(q: &Queue) -> Result<u64> {
     let (now, begun) = (time::now(), touch::begin(q, 0));
-    let found = upkeep::expired(q, PIECE, now)?;
+    let found = upkeep::expired(q, PIECE, now);
     bury(q, found, now, begun)
 }
 

@@ -19,6 +19,7 @@ pub mod over;
 mod plans;
 pub mod row;
 pub mod settle;
+mod space;
 pub mod tables;
 pub mod tally;
 pub mod upkeep;
