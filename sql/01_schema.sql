@@ -33,7 +33,8 @@ CREATE TABLE mq_internal.queue (
     archive_retention interval,
     notify            boolean NOT NULL,
     paused            boolean NOT NULL,
-    paused_until      timestamptz
+    paused_until      timestamptz,
+    segment_size      int
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 

@@ -32,8 +32,10 @@ pub enum State {
     Target = 3,
     /// A parked table that is being emptied into the other: nothing is entered any more.
     Source = 4,
-    /// A parked table without a row, where nobody looks.
+    /// A parked table without a message, where nobody looks.
     Dormant = 5,
+    /// A segment whose ids are used up and whose messages have all left: nobody looks there.
+    Drained = 6,
 }
 
 impl State {
@@ -44,13 +46,14 @@ impl State {
             2 => State::Free,
             3 => State::Target,
             4 => State::Source,
+            6 => State::Drained,
             _ => State::Dormant,
         }
     }
 
     /// Whether messages may be there.
     pub fn is_live(self) -> bool {
-        !matches!(self, State::Free | State::Dormant)
+        !matches!(self, State::Free | State::Dormant | State::Drained)
     }
 }
 
@@ -152,11 +155,6 @@ impl Map {
     /// The part of this number, for the same use as before.
     pub fn again(&self, part: &Part) -> Option<&Part> {
         self.live.iter().find(|p| p.is_same(part))
-    }
-
-    /// The first id that no range has.
-    pub fn end(&self) -> Option<i64> {
-        self.ranges().last().map(|p| p.past)
     }
 }
 

@@ -55,7 +55,8 @@ struct MapCell {
 }
 
 impl Queue {
-    fn known_map(&self) -> Option<Rc<Map>> {
+    /// Which tables there were when it was last asked.
+    pub fn known_map(&self) -> Option<Rc<Map>> {
         self.map.known.borrow().clone()
     }
 

@@ -179,6 +179,13 @@ impl Table {
         }
     }
 
+    /// The table that has its large values.
+    pub fn annex(&self) -> Option<Oid> {
+        // SAFETY: the relation is open.
+        let oid = unsafe { (*(*self.relation).rd_rel).reltoastrelid };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+
     /// Gives back the lock that was taken when it was opened: nothing was seen of it that matters.
     pub fn let_go(self) {
         let lock = match self.is_for_writing {

@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod over;
 mod plans;
 pub mod row;
+pub mod rotate;
 pub mod settle;
 mod space;
 pub mod tables;

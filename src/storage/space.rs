@@ -114,11 +114,14 @@ impl<'a> Space<'a> {
     }
 
     fn new(q: &'a Queue, is_for_writing: bool) -> Self {
+        let (before, map) = (q.known_map(), q.map_now());
+        // Between the snapshot and this, rows may have moved to where they are not seen.
+        let has_changed = before.is_some_and(|b| !Rc::ptr_eq(&b, &map));
         Space {
             q,
             is_for_writing,
             opened: Vec::with_capacity(2),
-            map: q.map_now(),
+            map,
             empty: Vec::new(),
             order: Order::Ids,
             first: 0,
@@ -126,7 +129,7 @@ impl<'a> Space<'a> {
             streams: Vec::with_capacity(2),
             is_begun: false,
             at: 0,
-            has_changed: false,
+            has_changed,
         }
     }
 
@@ -361,11 +364,6 @@ impl<'a> Space<'a> {
 
     pub fn delete(&mut self, place: &Place) -> bool {
         self.table(place.k).is_some_and(|t| t.delete(place.tid))
-    }
-
-    /// Removes the row at a place, of which there is a copy in another table.
-    pub fn move_out(&mut self, place: &Place) -> bool {
-        self.table(place.k).is_some_and(|t| t.move_out(place.tid))
     }
 
     /// Locks the row at a place; false when it is somebody else's.
