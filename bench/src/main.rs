@@ -29,6 +29,7 @@ use args::Args;
 use pg_broker_bench_common::machine::{commit, load, machine, root};
 use pg_broker_bench_common::pg::connect;
 use pg_broker_bench_common::report::Report;
+use pg_broker_bench_common::text::grouped;
 use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
@@ -244,6 +245,20 @@ async fn conditions(
                 "{} of {} s each after {} s of warming up, the sides taking turns; \
                  under the snapshot {} minutes of {} s",
                 args.rounds, args.seconds, args.warm, args.minutes, args.minute
+            ),
+        ),
+        (
+            "space",
+            format!(
+                "{} messages through a queue, and for {} s messages delayed by 5 s, 100 a call, \
+                 under one snapshot for each side, one side after the other; {}; \
+                 autovacuum looks every second",
+                grouped(args.space as i64),
+                args.delayed_seconds,
+                match args.segment {
+                    0 => "automatic segments".to_string(),
+                    size => format!("segments of {} messages", grouped(size)),
+                }
             ),
         ),
         (

@@ -139,7 +139,10 @@ impl Place {
         let server = parent(row.try_get(0)?).ok_or("the server's processes cannot be seen")?;
         let mut pids = family(server)?;
         pids.retain(|pid| title(*pid).starts_with("postgres: pg_broker"));
-        Ok(pids)
+        match pids.is_empty() {
+            true => Err("no worker of the extension is seen".into()),
+            false => Ok(pids),
+        }
     }
 
     /// Shared memory of the extension, in bytes.
@@ -147,6 +150,13 @@ impl Place {
         let sum = "SELECT coalesce(sum(allocated_size), 0)::bigint FROM pg_shmem_allocations \
                    WHERE name LIKE 'pg_broker%'";
         Ok(self.owner.query_one(sum, &[]).await?.try_get(0)?)
+    }
+
+    /// Without the news that its connections are lost.
+    async fn close(self) {
+        drop(self.owner);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(self.server);
     }
 
     async fn idle(&self, time: Duration) -> Result<Idle> {
@@ -264,6 +274,8 @@ impl Bench<'_> {
         let mut row = Row::new(&key("catalogs"), "catalogs, for each queue", "kB", false);
         row.add(side.name, each, &[]);
         rows.push(row);
+        many.close().await;
+        one.close().await;
         Ok(rows)
     }
 }

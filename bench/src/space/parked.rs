@@ -63,10 +63,7 @@ impl Bench<'_> {
         verify(&owner, side, PARKED, Front::Nothing, &watched.tally).await?;
         owner.batch_execute(&side.sql(side.drop, PARKED)).await?;
 
-        let title = format!(
-            "{} delayed by hours and {STUCK} that fail for ever",
-            grouped(DELAYED as i64)
-        );
+        let title = format!("{} that stay", grouped((DELAYED + STUCK) as i64));
         let row = |name: &str, what: &str, unit, value: f64| {
             let (key, title) = (format!("{PARKED}-{name}"), format!("{title}: {what}"));
             let mut row = Row::new(&key, &title, unit, false);
@@ -79,18 +76,8 @@ impl Bench<'_> {
         );
         let size = watched.samples.last().map_or(0, |last| last.sizes.queue);
         let mut rows = vec![
-            row(
-                "end",
-                "size above live messages at the end",
-                "segments",
-                left,
-            ),
-            row(
-                "above",
-                "size above live messages, at most",
-                "segments",
-                during,
-            ),
+            row("end", "above live at the end", "segments", left),
+            row("above", "most above live", "segments", during),
             row("size", "size at the end", "MB", size as f64 / 1e6),
         ];
         let times = autovacuums.map(|times| times as f64);
