@@ -39,6 +39,8 @@ pub const STEADY: f64 = 0.95;
 /// Clients that send, read and ack.
 const CLIENTS: usize = 4;
 const DELAYED_CLIENTS: usize = 2;
+/// Seconds between two points of the chart, at least.
+const APART: f64 = 0.5;
 /// When the first of the delayed messages have come: `Side::send_batch_later` delays by 5 s.
 const LEAD: Duration = Duration::from_secs(6);
 
@@ -252,22 +254,27 @@ impl Table {
     }
 }
 
+/// What the chart shows. Samples that follow each other at once, where a tenth ends, say nothing of
+/// a rate and are left out.
 fn series(side: &Side, watched: &Watched) -> Vec<Point> {
-    let mut points: Vec<Point> = Vec::new();
-    for pair in watched.samples.windows(2) {
-        let passed = pair[1].at - pair[0].at;
-        // Two samples at nearly the same time, where a tenth ends, say nothing of a rate.
-        let rate = match points.last() {
-            Some(last) if passed < 0.5 => last.rate,
-            _ => (pair[1].acked - pair[0].acked) as f64 / passed.max(1e-3),
-        };
+    let mut samples = watched.samples.iter();
+    let Some(mut before) = samples.next() else {
+        return Vec::new();
+    };
+    let mut points = Vec::new();
+    for sample in samples {
+        let passed = sample.at - before.at;
+        if passed < APART {
+            continue;
+        }
         points.push(Point {
             side: side.name,
-            second: pair[1].at,
-            megabytes: pair[1].sizes.queue as f64 / 1e6,
-            live: pair[1].live,
-            rate,
+            second: sample.at,
+            megabytes: sample.sizes.queue as f64 / 1e6,
+            live: sample.live,
+            rate: (sample.acked - before.acked) as f64 / passed,
         });
+        before = sample;
     }
     points
 }
