@@ -6,6 +6,7 @@ use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::pg::{MESSAGE, connect};
 use pg_broker_bench_common::{BATCH, Result};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::args::Args;
 use crate::load::{Job, Load, Tally, Times, drive};
@@ -172,6 +173,40 @@ impl Bench<'_> {
 fn pieces(count: i64) -> impl Iterator<Item = i32> {
     let starts = (0..count).step_by(FILL as usize);
     starts.map(move |start| (count - start).min(FILL) as i32)
+}
+
+/// Makes the queue, with segments of so many messages where the side knows such; 0 leaves the size
+/// to the side.
+pub async fn create(owner: &Client, side: &Side, queue: &str, segment: i64) -> Result<()> {
+    owner.batch_execute(&side.sql(side.create, queue)).await?;
+    if segment > 0 && !side.resize.is_empty() {
+        let resize = side
+            .sql(side.resize, queue)
+            .replace("SIZE", &segment.to_string());
+        known(owner.batch_execute(&resize).await)?;
+    }
+    Ok(())
+}
+
+/// What came of a statement; nothing where the extension does not know what it calls, so that a
+/// version without segments can be measured too.
+pub fn known<T>(done: std::result::Result<T, tokio_postgres::Error>) -> Result<Option<T>> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a snapshot as somebody does who has looked at something else and does not come back.
+pub async fn hold_snapshot(owner: &Client) -> Result<()> {
+    owner
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await?;
+    owner
+        .query_one("SELECT count(*) FROM pg_class", &[])
+        .await?;
+    Ok(())
 }
 
 /// Every message is accounted for: what was there and what was sent, less what was acked, is what
