@@ -6,7 +6,6 @@ use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::pg::{MESSAGE, connect};
 use pg_broker_bench_common::{BATCH, Result};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
 use crate::args::Args;
 use crate::load::{Job, Load, Tally, Times, drive};
@@ -183,19 +182,9 @@ pub async fn create(owner: &Client, side: &Side, queue: &str, segment: i64) -> R
         let resize = side
             .sql(side.resize, queue)
             .replace("SIZE", &segment.to_string());
-        known(owner.batch_execute(&resize).await)?;
+        owner.batch_execute(&resize).await?;
     }
     Ok(())
-}
-
-/// What came of a statement; nothing where the extension does not know what it calls, so that a
-/// version without segments can be measured too.
-pub fn known<T>(done: std::result::Result<T, tokio_postgres::Error>) -> Result<Option<T>> {
-    match done {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Opens a snapshot as somebody does who has looked at something else and does not come back.

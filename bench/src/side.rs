@@ -94,7 +94,7 @@ const OURS: Side = Side {
                  ON c.relname ~ ('^q_' || q.n || '(_s[0-9]+|_p)?$') \
              WHERE q.view = 'mq.\"QUEUE\"'::regclass AND c.relkind = 'r' \
                  AND c.relnamespace = 'mq_internal'::regnamespace",
-    room: "SELECT max(last_id - first_id + 1) FROM mq.space('QUEUE') WHERE part = 'segment'",
+    room: "SELECT max(last_id - first_id + 1) FROM mq.segments WHERE queue = 'QUEUE' AND first_id IS NOT NULL",
     fill: "SELECT count(*) FROM mq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
     fill_delayed: "SELECT count(*) FROM mq.send_batch('QUEUE', \
                    array_fill($1::jsonb, ARRAY[$2::int]), delay => interval '10 hours')",

@@ -138,7 +138,8 @@ fn make(q: &Queue, k: i32) -> Result<()> {
         ] {
             spi.utility(&statement)?;
         }
-        super::tables::give(spi, n, q.owner)
+        let owner = super::tables::role_name(spi, q.owner)?;
+        spi.utility(&format!("ALTER TABLE mq_internal.{name} OWNER TO {owner}"))
     })
 }
 

@@ -4,7 +4,6 @@ use pg_broker_bench_common::Result;
 use pg_broker_bench_common::pg::connect;
 use tokio_postgres::{Client, Statement};
 
-use crate::run::known;
 use crate::side::Side;
 
 /// In bytes.
@@ -86,7 +85,7 @@ impl Gauge {
         let row = self.client.query_one(&self.dead, &[]).await?;
         let room = match self.room.is_empty() {
             true => None,
-            false => known(self.client.query_one(&self.room, &[]).await)?,
+            false => Some(self.client.query_one(&self.room, &[]).await?),
         };
         let room: Option<i64> = room.map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(Dead {
