@@ -153,6 +153,7 @@ fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
             ids: part.past - part.first,
             took: now - since,
             bytes: rotate::weight(part),
+            backlog: map.ranges().first().map_or(0, |oldest| given - oldest.first),
         });
         space::next(last, interval)
     });

@@ -1,6 +1,7 @@
 //! The duties of a worker: what is done for one queue, and when.
 
 use super::{SECOND, interval};
+use crate::catalog::map::State;
 use crate::catalog::{Options, Queue};
 use crate::error::Result;
 use crate::pg::roster::{self, Entry};
@@ -187,6 +188,8 @@ fn bury_expired(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
 fn sweep(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     let (n, on) = upkeep::sweep(q, c.swept)?;
     c.swept = on.unwrap_or_default();
+    // Plain SQL and replication may also write where nobody looks.
+    c.wants_space |= q.map().idle.iter().any(|part| part.state == State::Dormant);
     Ok((n, on.is_some()))
 }
 
