@@ -40,7 +40,8 @@ CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 
 -- Where the messages of queue n lie beside mq_internal.q_<n>: one row a table that has been made
 -- for it (q_<n>_s<k> for k > 0, q_<n>_p for -1), and one for q_<n> itself (0) once it is not all.
--- `state`: 0 open, 1 closed, 2 free; of tables for parked messages 3 target, 4 source, 5 dormant.
+-- `state`: 0 open, 1 closed, 6 drained, 2 free; of tables for parked messages 3 target, 4 source,
+-- 5 dormant.
 CREATE TABLE mq_internal.segment (
     n          int NOT NULL,
     k          int NOT NULL,

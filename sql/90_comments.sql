@@ -128,7 +128,7 @@ COMMENT ON FUNCTION mq.redrive IS
 -- Operations ----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.maintain IS
-  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
+  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys, and takes its segments a step further. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
 COMMENT ON FUNCTION mq.status IS
   'One row about the installation: version, whether the library is preloaded, the worker, the last maintenance, and warnings, each with what to do.';
 COMMENT ON FUNCTION mq.version IS

@@ -28,8 +28,8 @@ pub static SEGMENT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// seldom enough for the catalog, and often enough that a few segments are not much.
 pub static ROTATION_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 
-/// How long a table out of which messages were moved is kept for older snapshots that may look for
-/// them there, in milliseconds: a dump has locked its tables by then, and keeps them itself.
+/// How long a table is kept for transactions that began before its last message left, in milliseconds:
+/// a dump has locked its tables by then, and keeps them itself.
 pub static MOVE_GRACE: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 
 /// Whether background workers do the upkeep. On: what `mq.maintain()` does is done by itself. Off
@@ -125,8 +125,8 @@ pub fn register(preloading: bool) {
     );
     GucRegistry::define_int_guc(
         c"pg_broker.move_grace",
-        c"How long a table out of which messages were moved is kept for older snapshots.",
-        c"It is truncated earlier when no snapshot is older than the move.",
+        c"How long a table is kept for transactions that began before its last message left.",
+        c"It is truncated earlier when there is none.",
         &MOVE_GRACE,
         0,
         86_400_000,

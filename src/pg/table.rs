@@ -196,10 +196,7 @@ impl Table {
     pub fn pages(&self) -> u32 {
         // SAFETY: the relation is open and locked.
         unsafe {
-            pg_sys::RelationGetNumberOfBlocksInFork(
-                self.relation,
-                pg_sys::ForkNumber::MAIN_FORKNUM,
-            )
+            pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
         }
     }
 

@@ -36,7 +36,8 @@ impl Patience {
         unsafe {
             let most = most as i32;
             if pg_sys::synchronous_commit > most {
-                self.0.set(self.0.get().or(Some(pg_sys::synchronous_commit)));
+                self.0
+                    .set(self.0.get().or(Some(pg_sys::synchronous_commit)));
                 pg_sys::synchronous_commit = most;
             }
         }

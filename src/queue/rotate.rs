@@ -47,6 +47,9 @@ struct Seen {
     low: i64,
     /// Since when there is none at all.
     empty_since: Option<Micros>,
+    /// Who had it locked when messages were first to be moved from it into which table, in which use:
+    /// a browser among them may not know of that table.
+    browsers: Option<(i32, Micros, Vec<Holder>)>,
     /// Not before this are its messages counted again.
     count_at: Micros,
 }
@@ -125,17 +128,21 @@ pub fn step(q: &Queue) -> Result<Step> {
             _ => {}
         }
     }
-    if let Some(spare) = spare(&map, now)
+    // At the end: from here on others are kept out; and of one table only, because a standby waits for
+    // each lock in turn.
+    let mut is_alone = true;
+    for (part, since) in empty {
+        match truncate(q, part, since, is_alone)? {
+            Truncated::Yes => (done, is_alone) = (true, false),
+            Truncated::Left => done = true,
+            Truncated::No => waits = true,
+        }
+    }
+    if is_alone
+        && let Some(spare) = spare(&map, now)
         && rotate::drop(q, spare)?
     {
         done = true;
-    }
-    // At the end: from here on others are kept out.
-    for (part, since) in empty {
-        match truncate(q, part, since)? {
-            true => done = true,
-            false => waits = true,
-        }
     }
     forget_others(q, &map);
     Ok(match (done, waits) {
@@ -156,7 +163,9 @@ fn spare(map: &Map, now: Micros) -> Option<&Part> {
     if free().count() <= SPARE + map.segments / 2 {
         return None;
     }
-    free().filter(|p| now - p.since > SPARED_FOR).max_by_key(|p| p.k)
+    free()
+        .filter(|p| now - p.since > SPARED_FOR)
+        .max_by_key(|p| p.k)
 }
 
 /// The ids that the next segment is to have, if there is to be one.
@@ -174,7 +183,10 @@ fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
         [.., before, last] => (last.past, Some((before, last.since))),
         [last] => (last.past, Some((last, last.since))),
     };
-    let backlog = map.ranges().first().map_or(0, |oldest| given - oldest.first);
+    let backlog = map
+        .ranges()
+        .first()
+        .map_or(0, |oldest| given - oldest.first);
     let size = match fixed {
         Some(size) => space::fixed(size, backlog),
         None => {
@@ -232,6 +244,9 @@ fn treat(
     if !is_parked || may_move == 0 {
         return Ok(Found::Kept);
     }
+    if !knows_target(q, map, part) {
+        return Ok(Found::Kept);
+    }
     let begun = touch::begin(q, first);
     let moved = rotate::park(q, map, part, first, may_move)?;
     note_locked(q, &moved);
@@ -240,6 +255,26 @@ fn treat(
         true => Found::Kept,
         false => Found::Moved(moved.len()),
     })
+}
+
+/// Whether everybody who browses a table also browses the one that is moved to: a statement reads the
+/// tables that there were when it was planned, with a snapshot that may be newer.
+fn knows_target(q: &Queue, map: &Map, part: &Part) -> bool {
+    let Some(target) = map.parked().first() else {
+        return false;
+    };
+    let cleared = remember(q, part, |seen| {
+        let is_for = |b: &&mut (i32, Micros, Vec<Holder>)| (b.0, b.1) == (target.k, target.since);
+        if seen.browsers.as_mut().filter(is_for).is_none() {
+            let holders = holders::of(part.table, Lock::Exclusive);
+            seen.browsers = Some((target.k, target.since, holders));
+        }
+        seen.browsers.as_mut().is_some_and(|(_, _, holders)| {
+            holders.retain(|h| !h.has_ended());
+            holders.is_empty()
+        })
+    });
+    cleared == Some(true)
 }
 
 /// The lowest id that may have a message in a table, once nobody can enter one any more.
@@ -252,6 +287,7 @@ fn settled(q: &Queue, part: &Part) -> Option<i64> {
             is_settled: false,
             low: 0,
             empty_since: None,
+            browsers: None,
             count_at: 0,
         });
         seen.holders.retain(|h| !h.has_ended());
@@ -304,8 +340,7 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
         return Ok((false, false));
     }
     let mut others = map.all().filter(|p| p.k <= PARENT && p.k != target.k);
-    let is_other_free = others
-        .all(|p| p.state == State::Dormant && rotate::pages(p) == 0);
+    let is_other_free = others.all(|p| p.state == State::Dormant && rotate::pages(p) == 0);
     if !is_other_free {
         return Ok((false, true));
     }
@@ -317,6 +352,7 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
             is_settled: false,
             low: 0,
             empty_since: None,
+            browsers: None,
             count_at: 0,
         });
         let is_time = seen.count_at <= now;
@@ -331,23 +367,41 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
     Ok((rotate::turn_over(q, map)?, true))
 }
 
-/// Truncates a table without a message, since then; or, if somebody uses it, has nobody look there any
-/// more, so that he is the last. False when nothing could be done.
-fn truncate(q: &Queue, part: &Part, empty_since: Micros) -> Result<bool> {
+enum Truncated {
+    Yes,
+    /// Nobody looks there any more.
+    Left,
+    No,
+}
+
+/// Truncates a table without a message, since then, if it `may` be now; or, if somebody uses it, has
+/// nobody look there any more, so that he is the last.
+fn truncate(q: &Queue, part: &Part, empty_since: Micros, may: bool) -> Result<Truncated> {
     let is_parked = part.k <= PARENT;
     let keeper = rotate::keeper(part, empty_since, grace())?;
+    if keeper.is_none() && !may {
+        return Ok(Truncated::No);
+    }
     if keeper.is_none() && rotate::truncate(q, part)? {
-        let state = if is_parked { State::Dormant } else { State::Free };
+        let state = if is_parked {
+            State::Dormant
+        } else {
+            State::Free
+        };
         rotate::turn(q, part, state)?;
-        return Ok(true);
+        return Ok(Truncated::Yes);
     }
     let is_used = matches!(keeper, None | Some(Kept::Held(_)));
-    let idle = if is_parked { State::Dormant } else { State::Drained };
-    let is_new = is_used && part.state != idle;
-    if is_new {
-        rotate::turn(q, part, idle)?;
+    let idle = if is_parked {
+        State::Dormant
+    } else {
+        State::Drained
+    };
+    if !is_used || part.state == idle {
+        return Ok(Truncated::No);
     }
-    Ok(is_new)
+    rotate::turn(q, part, idle)?;
+    Ok(Truncated::Left)
 }
 
 /// How long the newest segments of a queue last, if one began within a minute.
@@ -407,8 +461,16 @@ fn is_near_end(q: &Queue, map: &Map, last_id: i64) -> bool {
     match map.ranges().last() {
         Some(last) => last_id >= last.first,
         None => {
-            let size = q.options.segment_size.unwrap_or(settings::SEGMENT_SIZE.get());
-            last_id > if size > 0 { i64::from(size) } else { space::FIRST }
+            let size = q
+                .options
+                .segment_size
+                .unwrap_or(settings::SEGMENT_SIZE.get());
+            last_id
+                > if size > 0 {
+                    i64::from(size)
+                } else {
+                    space::FIRST
+                }
         }
     }
 }

@@ -206,12 +206,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    fn try_hand_out(
-        &mut self,
-        space: &mut Space,
-        facts: &Facts,
-        hand: &mut impl FnMut(&[Value]),
-    ) {
+    fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
         let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
@@ -234,10 +229,7 @@ impl<'a> Claim<'a> {
                     failures,
                     ..*facts
                 };
-                (
-                    space.update(&facts.place, &new),
-                    row::After::Is(leased),
-                )
+                (space.update(&facts.place, &new), row::After::Is(leased))
             }
             Take::Away => {
                 new[row::RECEIPT] = Value::NULL;

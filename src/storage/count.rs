@@ -91,7 +91,8 @@ pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)
         space.seek(rank, from, to);
         all &= ready.along(q, &mut space, now, |f| f.place.rank == rank);
     }
-    let live = q.map()
+    let live = q
+        .map()
         .live
         .iter()
         .map(|p| rel::live_rows(p.table))

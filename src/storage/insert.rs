@@ -134,9 +134,8 @@ fn enter(q: &Queue, rows: &[[Value; row::WIDTH]]) {
         let n = match part.state {
             State::Open => rest.partition_point(|r| id_of(r) < part.past),
             _ => {
-                let is_same = |r: &&[Value; row::WIDTH]| {
-                    map.entry(id_of(r)).is_some_and(|p| p.k == part.k)
-                };
+                let is_same =
+                    |r: &&[Value; row::WIDTH]| map.entry(id_of(r)).is_some_and(|p| p.k == part.k);
                 rest.iter().take_while(is_same).count()
             }
         };

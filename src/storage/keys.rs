@@ -133,9 +133,7 @@ pub fn next(q: &Queue) -> Result<Option<Micros>> {
     let mut walk = Walk::by_time(&table, index);
     walk.seek_upto(time::INFINITY);
     let is_there = walk.next();
-    Ok(is_there
-        .then(|| walk.get(UNTIL).as_timestamptz())
-        .flatten())
+    Ok(is_there.then(|| walk.get(UNTIL).as_timestamptz()).flatten())
 }
 
 /// Removes keys whose window is over, at most so many; none that somebody is taking.

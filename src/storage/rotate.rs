@@ -119,7 +119,11 @@ pub fn drop(q: &Queue, part: &Part) -> Result<bool> {
         return Ok(false);
     }
     spi::connect(|spi| {
-        spi.utility(&format!("DROP TABLE mq_internal.q_{}{}", q.n, suffix(part.k)))?;
+        spi.utility(&format!(
+            "DROP TABLE mq_internal.q_{}{}",
+            q.n,
+            suffix(part.k)
+        ))?;
         spi.query(
             "DELETE FROM mq_internal.segment WHERE n = $1 AND k = $2",
             &[Ty::Int4, Ty::Int4],
@@ -342,6 +346,7 @@ fn young(moment: Micros, grace: Micros) -> Result<Option<i32>> {
             "SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) s WHERE s.datid = (SELECT \
              d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
              AND s.backend_xmin IS NOT NULL AND s.pid <> pg_catalog.pg_backend_pid() \
+             AND s.backend_type <> 'autovacuum worker' \
              AND s.xact_start <= $1 AND s.xact_start > $2 LIMIT 1",
             &[Ty::Timestamptz, Ty::Timestamptz],
             &[

@@ -139,9 +139,7 @@ pub fn retry(
             failures,
             ..*facts
         };
-        space
-            .update(&facts.place, &new)
-            .then_some(After::Is(again))
+        space.update(&facts.place, &new).then_some(After::Is(again))
     })
 }
 
@@ -157,9 +155,7 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
             receipt: None,
             ..*facts
         };
-        space
-            .update(&facts.place, &new)
-            .then_some(After::Is(back))
+        space.update(&facts.place, &new).then_some(After::Is(back))
     })
 }
 

@@ -196,6 +196,19 @@ pub(super) fn role_name(spi: &Spi, role: Oid) -> Result<String> {
         .ok_or_else(|| Error::Internal("no such role".into()))
 }
 
+/// The tables that queue `n` has beside its parent.
+fn children(spi: &Spi, n: i32) -> Result<Vec<String>> {
+    let rows = spi.query(
+        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c \
+         ON c.oid = i.inhrelid WHERE i.inhparent = $1",
+        &[Ty::Oid],
+        &[Value::opt(rel::internal(&format!("q_{n}")), Value::oid)],
+    )?;
+    Ok((0..rows.len())
+        .filter_map(|i| rows.get(i, 0).as_text())
+        .collect())
+}
+
 /// Gives a queue's tables to `owner`.
 fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
     let to = role_name(spi, owner)?;
@@ -204,13 +217,7 @@ fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
         .into_iter()
         .filter(|name| rel::internal(name).is_some())
         .collect();
-    let segments = spi.query(
-        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c \
-         ON c.oid = i.inhrelid WHERE i.inhparent = $1",
-        &[Ty::Oid],
-        &[Value::opt(rel::internal(&format!("q_{n}")), Value::oid)],
-    )?;
-    tables.extend((0..segments.len()).filter_map(|i| segments.get(i, 0).as_text()));
+    tables.extend(children(spi, n)?);
     for table in tables {
         spi.utility(&format!("ALTER TABLE mq_internal.{table} OWNER TO {to}"))?;
     }
@@ -331,11 +338,19 @@ pub fn drop(n: i32, views: &[Oid], cascade: bool) -> Result<()> {
                 spi.utility(&format!("DROP VIEW mq.{} {how}", quote_ident(&name)))?;
             }
         }
-        for suffix in ["_length", "_keys", "_archive", ""] {
+        for suffix in ["_length", "_keys", "_archive"] {
             let table = format!("q_{n}{suffix}");
             if rel::internal(&table).is_some() {
                 spi.utility(&format!("DROP TABLE mq_internal.{table} CASCADE"))?;
             }
+        }
+        let parent = format!("q_{n}");
+        if rel::internal(&parent).is_some() {
+            // All by name: nobody wants to be told of what goes along.
+            let mut tables = children(spi, n)?;
+            tables.push(parent);
+            let list: Vec<String> = tables.iter().map(|t| format!("mq_internal.{t}")).collect();
+            spi.utility(&format!("DROP TABLE {} CASCADE", list.join(", ")))?;
         }
         Ok(())
     })

@@ -1,7 +1,7 @@
 //! Rows behind dead-lettering, dropping the oldest, and redriving.
 
-use super::find;
 use super::LEASE_ENDED;
+use super::find;
 use super::row::{self, After, Change, Facts, Fate, Place, RANKS};
 use super::space::Space;
 use crate::catalog::Queue;
@@ -120,9 +120,7 @@ pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Vec<Place> {
                     .due
                     .is_some_and(|at| at <= now.saturating_add(POSTPONED))
                 && !q.options.allows(facts.failures);
-            if (is_postponed || facts.fate(q, now) == Fate::FailedOut)
-                && space.lock(&facts.place)
-            {
+            if (is_postponed || facts.fate(q, now) == Fate::FailedOut) && space.lock(&facts.place) {
                 found.push(facts.place);
             }
         }
