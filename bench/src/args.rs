@@ -18,7 +18,7 @@ usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broke
   --samples N        messages of each round of the wake workload (100)
   --waiters N        sessions in the idle workload (500)
   --space N          messages through the queue in the workload space (3000000)
-  --segment N        messages a segment there and in the workload delayed (100000; 0: automatic)
+  --segment N        messages a segment there and in the workload delayed (20000; 0: automatic)
   --parked N         messages of the stream in the workload parked (300000)
   --delayed-seconds S  how long the workload delayed goes on (60)
   --queues N         queues in the workload thousand (1000)
@@ -83,7 +83,7 @@ impl Default for Args {
             samples: 100,
             waiters: 500,
             space: 3_000_000,
-            segment: 100_000,
+            segment: 20_000,
             parked: 300_000,
             delayed_seconds: 60.0,
             queues: 1000,

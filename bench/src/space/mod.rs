@@ -44,6 +44,10 @@ const APART: f64 = 0.5;
 /// When the first of the delayed messages have come: `Side::send_batch_later` delays by 5 s.
 const LEAD: Duration = Duration::from_secs(6);
 
+/// While a transaction is younger than this (`pg_broker.move_grace`), ours keeps what it may still look
+/// for: what is measured is a snapshot that has been open for longer.
+const YOUNG: Duration = Duration::from_secs(61);
+
 /// One sample of the series.
 #[derive(Debug, Clone, Copy)]
 pub struct Point {
@@ -126,6 +130,9 @@ impl Bench<'_> {
         owner.batch_execute("VACUUM (ANALYZE)").await?;
         self.admin.batch_execute("CHECKPOINT").await?;
         hold_snapshot(&owner).await?;
+        if !side.resize.is_empty() {
+            tokio::time::sleep(YOUNG).await;
+        }
         self.keen_autovacuum(true).await?;
 
         let sends = match stream.is_delayed {
