@@ -51,11 +51,18 @@ mod roles;
 mod rollbacks;
 mod server;
 mod settle;
+mod space;
+mod space_pinned;
+mod space_rotation;
+mod space_sends;
+mod space_verbs;
+mod spread;
 mod standby;
 mod status;
 mod storage;
 mod stress;
 mod tables;
+mod traffic;
 mod upgrade;
 mod values;
 mod verbs;
@@ -116,6 +123,10 @@ fn all() -> Vec<harness::Test> {
         follow::tests(),
         lifecycle::tests(),
         pooler::tests(),
+        space_rotation::tests(),
+        space_pinned::tests(),
+        space_sends::tests(),
+        space_verbs::tests(),
     ]
     .into_iter()
     .flatten()
