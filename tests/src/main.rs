@@ -52,6 +52,8 @@ mod rollbacks;
 mod server;
 mod settle;
 mod space;
+mod space_crash;
+mod space_parking;
 mod space_pinned;
 mod space_rotation;
 mod space_sends;
@@ -123,6 +125,8 @@ fn all() -> Vec<harness::Test> {
         follow::tests(),
         lifecycle::tests(),
         pooler::tests(),
+        space_crash::tests(),
+        space_parking::tests(),
         space_rotation::tests(),
         space_pinned::tests(),
         space_sends::tests(),
