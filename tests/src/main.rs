@@ -52,11 +52,14 @@ mod rollbacks;
 mod server;
 mod settle;
 mod space;
+mod space_catalogs;
 mod space_crash;
+mod space_dump;
 mod space_parking;
 mod space_pinned;
 mod space_rotation;
 mod space_sends;
+mod space_standby;
 mod space_verbs;
 mod spread;
 mod standby;
@@ -126,6 +129,9 @@ fn all() -> Vec<harness::Test> {
         lifecycle::tests(),
         pooler::tests(),
         space_crash::tests(),
+        space_dump::tests(),
+        space_standby::tests(),
+        space_catalogs::tests(),
         space_parking::tests(),
         space_rotation::tests(),
         space_pinned::tests(),
