@@ -56,7 +56,7 @@ pub async fn spread(c: &Conn, queue: &str) -> Spread {
     segments.sort();
     assert!(moved.len() >= 4, "{moved:?}");
     let parent = crate::storage::of(c, queue).await;
-    let order = format!("SELECT id FROM {parent} ORDER BY priority DESC, id");
+    let order = format!("SELECT id FROM {parent} ORDER BY rank, id");
     let order = c.ints(&order).await;
     Spread {
         moved,
