@@ -18,7 +18,7 @@ pub const FEW: usize = 6;
 /// Rows that were moved may go as soon as this, so that tests need not wait a minute.
 const HURRIED: &str = "pg_broker.move_grace = '100ms'\n";
 const AT_WORK: &str = "pg_broker.worker = on\npg_broker.workers = 40\nmax_worker_processes = 60\n\
-                       pg_broker.maintenance_interval = '10ms'\n";
+                       pg_broker.maintenance_interval = '20ms'\n";
 
 /// Who does the upkeep of a queue.
 #[derive(Clone, Copy, PartialEq)]
