@@ -50,7 +50,7 @@ SELECT c.relname::text AS queue,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
        CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
            AS paused_until,
-       q.created_at
+       q.created_at, q.segment_size
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN pg_class s ON s.relname = 'q_' || q.n

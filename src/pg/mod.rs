@@ -9,6 +9,7 @@ pub mod board;
 mod calm;
 pub mod entry;
 pub mod event;
+pub mod holders;
 pub mod index;
 pub mod moment;
 pub mod prepared;

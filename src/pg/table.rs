@@ -13,6 +13,7 @@ use super::calm;
 use super::index::{Entries, INDEXES, Known};
 use super::value::{Oid, Value};
 use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -76,6 +77,8 @@ pub struct Table {
     indexes: Option<Indexes>,
     pub(in crate::pg) is_for_writing: bool,
     wrote: bool,
+    /// Why the last row version was not to be had.
+    lost: Cell<Lost>,
 }
 
 /// `heap_update` can do without waiting, but a server built with assertions ends when it meets a
@@ -94,6 +97,34 @@ fn must_lock_first() -> bool {
 
 /// How many rows are given to the access method at once.
 const MANY: usize = 500;
+
+/// Why a row version was not to be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// Somebody else has changed or removed it.
+    Taken,
+    /// Somebody else is at it: this transaction, if the row says.
+    Busy(u32),
+    /// It was moved to another table (`Table::move_out`).
+    Moved,
+}
+
+impl Lost {
+    fn of(result: pg_sys::TM_Result::Type, failure: &pg_sys::TM_FailureData) -> Self {
+        // What marks a row as moved: `ItemPointerSetMovedPartitions`.
+        let to = Tid::of(failure.ctid);
+        match result {
+            pg_sys::TM_Result::TM_BeingModified | pg_sys::TM_Result::TM_WouldBlock => {
+                Lost::Busy(u32::from(failure.xmax))
+            }
+            _ if to.block == pg_sys::InvalidBlockNumber && to.offset == MOVED => Lost::Moved,
+            _ => Lost::Taken,
+        }
+    }
+}
+
+/// `MovedPartitionsOffsetNumber`, which is a macro.
+const MOVED: u16 = 0xfffd;
 
 impl Table {
     pub fn open(table: Oid) -> Self {
@@ -127,8 +158,49 @@ impl Table {
                 indexes: None,
                 is_for_writing: lock != pg_sys::AccessShareLock,
                 wrote: false,
+                lost: Cell::new(Lost::Taken),
             }
         }
+    }
+
+    /// Whether it has no page: then there is no row, whoever looks.
+    pub fn is_empty(&self) -> bool {
+        self.pages() == 0
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u32 {
+        // SAFETY: the relation is open and locked.
+        unsafe {
+            pg_sys::RelationGetNumberOfBlocksInFork(
+                self.relation,
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+            )
+        }
+    }
+
+    /// The table that has its large values.
+    pub fn annex(&self) -> Option<Oid> {
+        // SAFETY: the relation is open.
+        let oid = unsafe { (*(*self.relation).rd_rel).reltoastrelid };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+
+    /// Gives back the lock that was taken when it was opened: nothing was seen of it that matters.
+    pub fn let_go(self) {
+        let lock = match self.is_for_writing {
+            true => pg_sys::RowExclusiveLock,
+            false => pg_sys::AccessShareLock,
+        };
+        // SAFETY: the lock that `open_with` has taken; one that was held before stays.
+        unsafe {
+            pg_sys::UnlockRelationOid((*self.relation).rd_id, lock as i32);
+        }
+    }
+
+    /// Why the last `update`, `delete` or `lock` was refused.
+    pub fn lost(&self) -> Lost {
+        self.lost.get()
     }
 
     fn indexes(&mut self) -> (*mut pg_sys::EState, *mut pg_sys::ResultRelInfo) {
@@ -329,6 +401,7 @@ impl Table {
                 )
             })
         };
+        self.lost.set(Lost::of(result, &failure));
         if result == pg_sys::TM_Result::TM_Ok {
             self.wrote = true;
             #[cfg(feature = "pg15")]
@@ -347,10 +420,15 @@ impl Table {
 
     /// Removes the row version at a place; false as for `update`.
     pub fn delete(&mut self, tid: Tid) -> bool {
-        self.insist(tid, false, Self::try_delete)
+        self.insist(tid, false, |t, tid, wait| t.try_delete(tid, wait, false))
     }
 
-    fn try_delete(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
+    /// The same, and who has the row in sight is told that it was moved to another table.
+    pub fn move_out(&mut self, tid: Tid) -> bool {
+        self.insist(tid, false, |t, tid, wait| t.try_delete(tid, wait, true))
+    }
+
+    fn try_delete(&mut self, tid: Tid, wait: bool, moved: bool) -> pg_sys::TM_Result::Type {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: the access method's function, called as table_tuple_delete calls it; a deletion
@@ -369,38 +447,35 @@ impl Table {
                     std::ptr::null_mut(),
                     wait,
                     &mut failure,
-                    false,
+                    moved,
                 )
             })
         };
         self.wrote |= result == pg_sys::TM_Result::TM_Ok;
+        self.lost.set(Lost::of(result, &failure));
         result
     }
 
     /// Locks the row version at a place for the rest of the transaction; false when it is locked
     /// by somebody else, or is no longer the newest.
     pub fn lock(&self, tid: Tid) -> bool {
-        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitSkip, 0)
-            .is_some()
+        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitSkip)
     }
 
-    /// Locks the newest version of the row whose version lies at a place, waiting for whoever has
-    /// it; gives where that lies, or none when the row is gone.
-    pub fn lock_waiting(&self, tid: Tid) -> Option<Tid> {
-        self.try_lock(
-            tid,
-            pg_sys::LockWaitPolicy::LockWaitBlock,
-            pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
-        )
+    /// The same, waiting for whoever has it; false when the row was changed or removed.
+    pub fn lock_waiting(&self, tid: Tid) -> bool {
+        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitBlock)
     }
 
-    fn try_lock(&self, tid: Tid, policy: pg_sys::LockWaitPolicy::Type, flags: u32) -> Option<Tid> {
+    fn try_lock(&self, tid: Tid, policy: pg_sys::LockWaitPolicy::Type) -> bool {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: the access method's function, called as table_tuple_lock calls it, with a slot
         // of its own kind.
         unsafe {
-            let lock = (*(*self.relation).rd_tableam).tuple_lock?;
+            let Some(lock) = (*(*self.relation).rd_tableam).tuple_lock else {
+                return false;
+            };
             let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
             let cid = pg_sys::GetCurrentCommandId(false);
             let result = pg_guard_ffi_boundary(|| {
@@ -412,12 +487,13 @@ impl Table {
                     cid,
                     pg_sys::LockTupleMode::LockTupleExclusive,
                     policy,
-                    flags as u8,
+                    0,
                     &mut failure,
                 )
             });
             pg_sys::ExecDropSingleTupleTableSlot(slot);
-            (result == pg_sys::TM_Result::TM_Ok).then(|| Tid::of(pointer))
+            self.lost.set(Lost::of(result, &failure));
+            result == pg_sys::TM_Result::TM_Ok
         }
     }
 

@@ -29,6 +29,11 @@ pub struct Charge {
     pub asked: Micros,
     /// Nobody knows how many messages it has.
     pub uncounted: bool,
+    /// Its tables may have to change.
+    pub wants_space: bool,
+    /// When that is looked at again, and how long after that.
+    pub space_at: Micros,
+    pub space_pause: Micros,
     next: [Micros; DUTIES.len()],
     /// How far the sweep has come.
     swept: Sweep,
@@ -50,6 +55,9 @@ impl Charge {
             blind_since: None,
             asked: now,
             uncounted: false,
+            wants_space: true,
+            space_at: now,
+            space_pause: 0,
             next: [now; DUTIES.len()],
             swept: Sweep::default(),
         };
@@ -201,6 +209,11 @@ impl Charge {
             .filter(|(duty, _)| (duty.is_due)(self))
             .map(|(_, at)| at);
         let armed = self.armed.filter(|_| self.limited || self.notify);
-        planned.chain(armed).min().unwrap_or(Micros::MAX)
+        let space = self.wants_space.then_some(self.space_at);
+        planned
+            .chain(armed)
+            .chain(space)
+            .min()
+            .unwrap_or(Micros::MAX)
     }
 }

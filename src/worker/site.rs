@@ -13,7 +13,7 @@ use crate::pg::roster::{self, Entry, Outcome};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::worker::{self, Argument, Failure};
-use crate::queue::upkeep;
+use crate::queue::{rotate, upkeep};
 use crate::settings;
 use crate::wake::notify::{NextDue, next_due};
 use crate::wake::{counts, frontier};
@@ -33,6 +33,10 @@ const LISTING: &str = "looking for queues";
 const LOOKING: &str = "looking at a queue";
 const NOTING: &str = "noting that upkeep ran";
 const TIDYING: &str = "tidying up";
+const ROTATING: &str = "making room";
+
+/// So many steps are done for one queue before the others are looked at.
+const STEPS: usize = 32;
 
 struct Site {
     entry: &'static Entry,
@@ -118,6 +122,12 @@ impl Site {
                 moved += self.perform(charge, n, duty);
             }
         }
+        for charge in charges.iter_mut().filter(|c| c.wants_space) {
+            if self.is_unwanted() {
+                return Step::Leave(Outcome::Aside);
+            }
+            moved += self.rotate(charge, now);
+        }
         self.charges = charges;
         self.write_down(now, moved);
         let trouble = self.troubles.values().next().cloned();
@@ -159,6 +169,40 @@ impl Site {
             charge.go_on(n, now);
         }
         moved
+    }
+
+    /// Has a queue's tables change, step by step, each in a transaction of its own.
+    fn rotate(&mut self, charge: &mut Charge, now: Micros) -> u64 {
+        let view = Oid::from(charge.view);
+        let context = format!("queue \"{}\", {ROTATING}", charge.name);
+        let mut done = 0;
+        if charge.space_at > now {
+            return done;
+        }
+        for _ in 0..STEPS {
+            let stepped = worker::transaction(|| match catalog::open_oid(view, Lock::Read)? {
+                None => Ok(rotate::Step::Idle),
+                Some(q) => {
+                    let _owner = ActingAs::owner(q.owner);
+                    rotate::step(&q)
+                }
+            });
+            match self.note(charge.view, ROTATING, &context, stepped) {
+                Some(rotate::Step::Done) => {
+                    done += 1;
+                    charge.space_pause = 0;
+                    continue;
+                }
+                Some(rotate::Step::Idle) => charge.wants_space = false,
+                Some(rotate::Step::Waits) | None => {
+                    let most = interval().max(SPACING);
+                    charge.space_pause = (charge.space_pause * 2).clamp(SPACING * 10, most);
+                }
+            }
+            break;
+        }
+        charge.space_at = time::now() + charge.space_pause;
+        done
     }
 
     /// Keeps in mind whether something went well.

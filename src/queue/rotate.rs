@@ -1,0 +1,394 @@
+//! Space that comes back without vacuum: which tables a queue's messages lie in, and when that
+//! changes.
+//!
+//! A segment takes the messages of one range of ids. When its ids are used up it is closed; when
+//! none of its messages is left it is truncated and takes another range. What would keep it alive
+//! for long is parked. One step looks at everything once, and does to each table at most one thing;
+//! what comes next is done in a later transaction, when everybody has been told of this one.
+//!
+//! That nobody enters rows into a closed table any more is known when everyone who had it locked at
+//! some moment after it was closed has ended: who came later was told. From then on a snapshot
+//! without a row in it is final (`Seen::is_settled`).
+
+use crate::catalog::Queue;
+use crate::catalog::map::{Map, PARENT, Part, State};
+use crate::error::Result;
+use crate::pg::bell;
+use crate::pg::holders::{self, Holder};
+use crate::pg::rel::Lock;
+use crate::pg::time::{self, Micros};
+use crate::pg::wait;
+use crate::pg::xact;
+use crate::queue::note::note_locked;
+use crate::settings;
+use crate::storage::rotate;
+use crate::wake::touch;
+use pg_broker_core::ids::BLOCK;
+use pg_broker_core::space::{self, Last};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Done,
+    /// There is something to do that cannot be done yet.
+    Waits,
+    Idle,
+}
+
+/// What this session has learnt of a closed table. Losing it costs another look.
+struct Seen {
+    /// Who had it locked when it was first seen closed.
+    holders: Vec<Holder>,
+    is_settled: bool,
+    /// No message below.
+    low: i64,
+    /// Not before this are its messages counted again.
+    count_at: Micros,
+}
+
+/// A table in one use: storage of the queue, number, since when.
+type UseOf = (u32, i32, Micros);
+
+thread_local! {
+    static SEEN: RefCell<HashMap<UseOf, Seen>> = RefCell::default();
+    /// A queue whose ids come near their end, and when that was last told.
+    static TOLD: Cell<(u32, Micros)> = const { Cell::new((0, 0)) };
+    /// Until when no sender waits for a range.
+    static IMPATIENT: Cell<Micros> = const { Cell::new(0) };
+    /// Queues that this transaction looks after before it commits, and when that was last done.
+    static TENDED: RefCell<HashMap<u32, Micros>> = RefCell::default();
+}
+
+/// So many messages are moved by one step from one table.
+const MOVED: usize = 256;
+/// So many closed segments are looked at by one step, the oldest first.
+const LOOKED_AT: usize = 8;
+/// Messages are counted at most this often.
+const COUNTED_EVERY: Micros = 2_000_000;
+/// A parked table with fewer pages is not worth being emptied.
+const WORTH: i64 = 64;
+
+/// One step, for whoever may write. Nothing is waited for.
+pub fn step(q: &Queue) -> Result<Step> {
+    let Some(map) = rotate::begin(q) else {
+        return Ok(Step::Waits);
+    };
+    let now = time::now();
+    let given = rotate::ids_given(q)?;
+    let mut done = false;
+    let mut waits = false;
+    if let Some(range) = wanted(q, &map, given, now) {
+        rotate::open(q, &map, range)?;
+        done = true;
+    }
+    for part in map.ranges() {
+        if part.state == State::Open && part.past <= given - BLOCK {
+            rotate::turn(q, part, State::Closed)?;
+            done = true;
+        }
+    }
+    let mut empty = Vec::new();
+    let closed = map.ranges().iter().filter(|p| p.state == State::Closed);
+    let sources = map.parked().iter().filter(|p| p.state == State::Source);
+    for part in closed.take(LOOKED_AT).chain(sources) {
+        match treat(q, &map, part, given, now)? {
+            Found::Empty => empty.push(part),
+            Found::Moved => done = true,
+            Found::Kept => waits = true,
+        }
+    }
+    if let Some(target) = map.parked().first() {
+        let (turned, big) = relieve(q, &map, target, now)?;
+        (done, waits) = (done | turned, waits | big);
+    }
+    for part in &map.idle {
+        match part.state {
+            State::Drained => empty.push(part),
+            State::Dormant if rotate::pages(part) > 0 => match rotate::first_live(part, 0) {
+                None => empty.push(part),
+                // Plain SQL or replication has written there.
+                Some(_) => {
+                    rotate::turn(q, part, State::Source)?;
+                    done = true;
+                }
+            },
+            _ => {}
+        }
+    }
+    // At the end: from here on others are kept out.
+    for part in empty {
+        match truncate(q, part)? {
+            true => done = true,
+            false => waits = true,
+        }
+    }
+    forget_others(q, &map);
+    Ok(match (done, waits) {
+        (true, _) => Step::Done,
+        (_, true) => Step::Waits,
+        _ => Step::Idle,
+    })
+}
+
+/// The ids that the next segment is to have, if there is to be one.
+fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
+    let interval = Micros::from(settings::ROTATION_INTERVAL.get()) * 1000;
+    let fixed = match q.options.segment_size {
+        Some(size) => Some(size),
+        None => Some(settings::SEGMENT_SIZE.get()).filter(|size| *size > 0),
+    };
+    let fixed = fixed.map(|size| space::whole(i64::from(size)));
+    let (first, last) = match map.ranges() {
+        [] if given <= fixed.unwrap_or(space::FIRST) => return None,
+        [] => (given, None),
+        [.., last] if given - BLOCK < last.first => return None,
+        [.., before, last] => (last.past, Some((before, last.since))),
+        [last] => (last.past, Some((last, last.since))),
+    };
+    let size = fixed.unwrap_or_else(|| {
+        let last = last.map(|(part, since)| Last {
+            ids: part.past - part.first,
+            took: now - since,
+            bytes: rotate::weight(part),
+        });
+        space::next(last, interval)
+    });
+    Some((first, first.max(given) + size))
+}
+
+enum Found {
+    /// No message, and none to come.
+    Empty,
+    Moved,
+    Kept,
+}
+
+/// A table that nothing is entered into any more.
+fn treat(q: &Queue, map: &Map, part: &Part, given: i64, now: Micros) -> Result<Found> {
+    let Some(low) = settled(q, part) else {
+        return Ok(Found::Kept);
+    };
+    let Some(first) = rotate::first_live(part, low) else {
+        return Ok(Found::Empty);
+    };
+    remember(q, part, |seen| seen.low = first);
+    let is_parked = match part.state {
+        State::Source => true,
+        _ => is_behind(map, part, given) && is_sparse(q, part, first, now),
+    };
+    if !is_parked {
+        return Ok(Found::Kept);
+    }
+    let begun = touch::begin(q, first);
+    let moved = rotate::park(q, map, part, first, MOVED)?;
+    note_locked(q, &moved);
+    begun.told();
+    Ok(match moved.is_empty() {
+        true => Found::Kept,
+        false => Found::Moved,
+    })
+}
+
+/// The lowest id that may have a message in a table, once nobody can enter one any more.
+fn settled(q: &Queue, part: &Part) -> Option<i64> {
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        let seen = all.entry(key).or_insert_with(|| Seen {
+            holders: holders::of(part.table, Lock::Freeze),
+            is_settled: false,
+            low: 0,
+            count_at: 0,
+        });
+        seen.holders.retain(|h| !h.has_ended());
+        seen.is_settled |= seen.holders.is_empty();
+        seen.is_settled.then_some(seen.low)
+    })
+}
+
+fn remember<R>(q: &Queue, part: &Part, what: impl FnOnce(&mut Seen) -> R) -> Option<R> {
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| s.borrow_mut().get_mut(&key).map(what))
+}
+
+fn forget_others(q: &Queue, map: &Map) {
+    let storage = u32::from(q.storage);
+    let is_present = |k: i32, since: Micros| map.all().any(|p| p.k == k && p.since == since);
+    SEEN.with(|s| {
+        s.borrow_mut()
+            .retain(|&(of, k, since), _| of != storage || is_present(k, since));
+    });
+}
+
+/// Whether the ids of the segment after this one are used up, too: what is short beside the life of a
+/// segment has left by then.
+fn is_behind(map: &Map, part: &Part, given: i64) -> bool {
+    let next = map.ranges().iter().find(|p| p.first >= part.past);
+    next.is_some_and(|next| next.past <= given - BLOCK)
+}
+
+/// Whether so few messages are left in a segment that it is worth moving them.
+fn is_sparse(q: &Queue, part: &Part, first: i64, now: Micros) -> bool {
+    let is_time = remember(q, part, |seen| seen.count_at <= now);
+    if is_time != Some(true) {
+        return false;
+    }
+    let most = (part.past - part.first) / 4;
+    let is_sparse = rotate::count_live(part, first, most + 1) <= most;
+    if !is_sparse {
+        remember(q, part, |seen| seen.count_at = now + COUNTED_EVERY);
+    }
+    is_sparse
+}
+
+/// Has what is parked go elsewhere, when the table for it is mostly dead. Gives whether that was
+/// done, and whether it may come to that.
+fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bool)> {
+    let pages = rotate::pages(target);
+    // A queue without segments has nothing but this one, and vacuum.
+    if pages < WORTH || map.ranges().is_empty() {
+        return Ok((false, false));
+    }
+    let mut others = map.all().filter(|p| p.k <= PARENT && p.k != target.k);
+    let is_other_free = others
+        .all(|p| p.state == State::Dormant && rotate::pages(p) == 0);
+    if !is_other_free {
+        return Ok((false, true));
+    }
+    let key = (u32::from(q.storage), target.k, target.since);
+    let is_time = SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        let seen = all.entry(key).or_insert_with(|| Seen {
+            holders: Vec::new(),
+            is_settled: false,
+            low: 0,
+            count_at: 0,
+        });
+        let is_time = seen.count_at <= now;
+        if is_time {
+            seen.count_at = now + COUNTED_EVERY * (1 + pages / 1000);
+        }
+        is_time
+    });
+    let most = pages / 4;
+    if !is_time || rotate::count_live(target, 0, most + 1) > most {
+        return Ok((false, true));
+    }
+    rotate::turn_over(q, map)?;
+    Ok((true, true))
+}
+
+/// Truncates a table without a message; or, if somebody is in the way, has nobody look there any
+/// more, so that he is the last. False when nothing could be done.
+fn truncate(q: &Queue, part: &Part) -> Result<bool> {
+    let is_parked = part.k <= PARENT;
+    if rotate::keeper(part, grace()).is_none() && rotate::truncate(q, part)? {
+        let state = if is_parked { State::Dormant } else { State::Free };
+        rotate::turn(q, part, state)?;
+        return Ok(true);
+    }
+    let idle = if is_parked { State::Dormant } else { State::Drained };
+    let is_new = part.state != idle;
+    if is_new {
+        rotate::turn(q, part, idle)?;
+    }
+    Ok(is_new)
+}
+
+/// How long a table out of which messages were moved is kept for those who have an older snapshot.
+pub fn grace() -> Micros {
+    Micros::from(settings::MOVE_GRACE.get()) * 1000
+}
+
+/// The same thing is told at most this often by one session.
+const TOLD_EVERY: Micros = 50_000;
+/// A sender waits at most so long, in steps of two milliseconds, for a range for its messages.
+const PATIENCE: usize = 50;
+/// Nobody waits again for so long when that was in vain.
+const IMPATIENCE: Micros = 1_000_000;
+/// A session that has to look after a queue itself does so at most this often.
+const TENDED_EVERY: Micros = 100_000;
+
+/// Whether new ids come near to the end of what there are ranges for.
+fn is_near_end(q: &Queue, map: &Map, last_id: i64) -> bool {
+    match map.ranges().last() {
+        Some(last) => last_id >= last.first,
+        None => {
+            let size = q.options.segment_size.unwrap_or(settings::SEGMENT_SIZE.get());
+            last_id > if size > 0 { i64::from(size) } else { space::FIRST }
+        }
+    }
+}
+
+/// Messages with ids up to this one are about to be entered: has somebody make room where that is
+/// needed, and waits a moment for it where there is none.
+pub fn before_send(q: &Queue, last_id: i64) {
+    let map = q.map();
+    if !is_near_end(q, &map, last_id) {
+        return;
+    }
+    let now = time::now();
+    if !bell::is_heard() {
+        return tend(q, now);
+    }
+    let storage = u32::from(q.storage);
+    let (told, at) = TOLD.get();
+    let is_beyond = map.ranges().last().is_some_and(|last| last_id >= last.past);
+    if told != storage || now - at > TOLD_EVERY || is_beyond {
+        TOLD.set((storage, now));
+        bell::ring(q.storage);
+    }
+    if is_beyond && now > IMPATIENT.get() {
+        let is_there = |map: &Map| map.ranges().last().is_some_and(|last| last_id < last.past);
+        for _ in 0..PATIENCE {
+            if is_there(&q.map_now()) {
+                return;
+            }
+            wait::moment();
+        }
+        IMPATIENT.set(now + IMPATIENCE);
+    }
+}
+
+/// Messages were read: where no worker looks after the queue, the readers do.
+pub fn after_read(q: &Queue) {
+    if !bell::is_heard() && has_work(&q.map()) {
+        tend(q, time::now());
+    }
+}
+
+fn has_work(map: &Map) -> bool {
+    map.segments > 1 || map.all().any(|p| !matches!(p.state, State::Open | State::Free | State::Target))
+}
+
+/// Has this transaction do a step before it commits: whoever holds a table for himself should not
+/// go on after that.
+fn tend(q: &Queue, now: Micros) {
+    let storage = u32::from(q.storage);
+    let is_time = TENDED.with(|t| {
+        let mut tended = t.borrow_mut();
+        let last = tended.entry(storage).or_insert(0);
+        let is_time = now - *last > TENDED_EVERY;
+        if is_time {
+            *last = now;
+        }
+        is_time
+    });
+    if is_time {
+        tend_at_commit(q);
+    }
+}
+
+/// The same, whenever it was done last.
+pub fn tend_at_commit(q: &Queue) {
+    let view = q.view;
+    xact::before_commit(move || {
+        crate::catalog::open_oid(view, Lock::Read)?
+            .map(|q| step(&q))
+            .transpose()?;
+        Ok(())
+    });
+}

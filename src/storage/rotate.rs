@@ -1,0 +1,290 @@
+//! The steps of a rotation, each on tables of which the caller has the map to himself (`begin`).
+//! When to do which is `queue::rotate`'s to say.
+
+use super::row::{self, Facts};
+use crate::catalog::Queue;
+use crate::catalog::map::{Map, PARENT, Part, SECOND, State, suffix};
+use crate::error::Result;
+use crate::pg::event::OwnDdl;
+use crate::pg::holders;
+use crate::pg::rel::{self, Lock};
+use crate::pg::spi;
+use crate::pg::table::{Pinned, Table};
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Oid, Ty, Value};
+use crate::pg::wait;
+use crate::pg::walk::Walk;
+use crate::pg::xact;
+use pg_broker_core::ids::BLOCK;
+use std::rc::Rc;
+
+/// The map, which nobody else changes before the transaction ends; none when somebody else is at it.
+pub fn begin(q: &Queue) -> Option<Rc<Map>> {
+    rel::try_hold(q.storage, Lock::Alter).then(|| q.map_now())
+}
+
+/// All ids below this one have been given out, but for some that are yet to be used.
+pub fn ids_given(q: &Queue) -> Result<i64> {
+    let Some(name) = rel::name(q.sequence) else {
+        return Ok(0);
+    };
+    spi::connect(|spi| {
+        let rows = spi.query(
+            &format!("SELECT s.last_value, s.is_called FROM mq_internal.{name} s"),
+            &[],
+            &[],
+        )?;
+        let last = rows.get(0, 0).as_int8().unwrap_or_default();
+        let is_called = rows.get(0, 1).as_bool().unwrap_or(false);
+        Ok(if is_called { last + BLOCK } else { last })
+    })
+}
+
+/// What a table is to be from now on.
+struct Entry {
+    state: State,
+    range: Option<(i64, i64)>,
+}
+
+fn write(q: &Queue, k: i32, entry: &Entry) -> Result<()> {
+    let (first, past) = (entry.range.map(|r| r.0), entry.range.map(|r| r.1));
+    spi::connect(|spi| {
+        spi.query(
+            "INSERT INTO mq_internal.segment AS s (n, k, state, first_id, past_id, since, \
+             changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (n, k) DO UPDATE SET \
+             state=$3, first_id=$4, past_id=$5, since=$6, changed_by=$7, \
+             moved_at=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_at END, \
+             moved_by=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_by END",
+            &[
+                Ty::Int4,
+                Ty::Int4,
+                Ty::Int4,
+                Ty::Int8,
+                Ty::Int8,
+                Ty::Timestamptz,
+                Ty::Int8,
+            ],
+            &[
+                Value::int4(q.n),
+                Value::int4(k),
+                Value::int4(entry.state as i32),
+                Value::opt(first, Value::int8),
+                Value::opt(past, Value::int8),
+                Value::timestamptz(time::now()),
+                Value::int8(i64::from(holders::own_xid())),
+            ],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(())
+}
+
+/// A table is something else from now on, with the ids that it had.
+pub fn turn(q: &Queue, part: &Part, state: State) -> Result<()> {
+    let is_segment = part.k > PARENT;
+    let range = (is_segment && state != State::Free).then_some((part.first, part.past));
+    write(q, part.k, &Entry { state, range })
+}
+
+/// Gives a range of ids to a segment that has none, made if there is none.
+pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<()> {
+    let free = map.idle.iter().find(|p| p.state == State::Free);
+    let k = match free {
+        Some(part) => part.k,
+        None => {
+            let last = map.all().map(|p| p.k).max().unwrap_or(PARENT);
+            make(q, last + 1)?;
+            last + 1
+        }
+    };
+    let state = State::Open;
+    write(q, k, &Entry { state, range: Some(range) })
+}
+
+/// What is parked goes to the other of the two tables from now on.
+pub fn turn_over(q: &Queue, map: &Map) -> Result<()> {
+    let Some(target) = map.parked().first() else {
+        return Ok(());
+    };
+    let other = if target.k == PARENT { SECOND } else { PARENT };
+    if other == SECOND && !map.all().any(|p| p.k == SECOND) {
+        make(q, SECOND)?;
+    }
+    let range = None;
+    write(q, other, &Entry { state: State::Target, range })?;
+    turn(q, target, State::Source)
+}
+
+/// Makes a table like the parent. Vacuum has nothing to do in a segment: it is truncated. In a parked
+/// table it has, as long as no old snapshot is in its way.
+fn make(q: &Queue, k: i32) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    let (n, name) = (q.n, format!("q_{}{}", q.n, suffix(k)));
+    let kind = if q.unlogged { "UNLOGGED " } else { "" };
+    let vacuum = match k {
+        SECOND => super::tables::VACUUM,
+        _ => "autovacuum_enabled = off, toast.autovacuum_enabled = off",
+    };
+    spi::connect(|spi| {
+        for statement in [
+            format!(
+                "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
+                 INHERITS (mq_internal.q_{n}) WITH (fillfactor = {}, {vacuum})",
+                super::tables::FILL
+            ),
+            super::tables::ranks_index(&name),
+            super::tables::expiry_index(&name),
+        ] {
+            spi.utility(&statement)?;
+        }
+        super::tables::give(spi, n, q.owner)
+    })
+}
+
+/// A walk by id over one table, with the snapshot that is active.
+fn walk(part: &Part, table: &Table, from: i64) -> Walk {
+    let mut walk = Walk::by_id(table, part.index);
+    walk.seek_ids(from, i64::MAX);
+    walk
+}
+
+/// The lowest id from `from` on that has a message in a table, or may have again.
+pub fn first_live(part: &Part, from: i64) -> Option<i64> {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(part.table);
+    if table.is_empty() {
+        return None;
+    }
+    let mut walk = walk(part, &table, from);
+    walk.next().then(|| Facts::of(part.k, &walk).id())
+}
+
+/// How many messages there are from `from` on, counted up to `most`.
+pub fn count_live(part: &Part, from: i64, most: i64) -> i64 {
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(part.table);
+    let mut walk = walk(part, &table, from);
+    let mut n = 0;
+    while n < most && walk.next() {
+        wait::interruptible();
+        n += 1;
+    }
+    n
+}
+
+/// What a table and its indexes weigh, in bytes.
+pub fn weight(part: &Part) -> i64 {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT pg_catalog.pg_total_relation_size($1)",
+            &[Ty::Oid],
+            &[Value::oid(part.table)],
+        )?;
+        Ok(rows.get(0, 0).as_int8().unwrap_or_default())
+    })
+    .unwrap_or_default()
+}
+
+/// How many pages of messages a table has.
+pub fn pages(part: &Part) -> i64 {
+    i64::from(Table::open_to_read(part.table).pages())
+}
+
+/// Moves messages that nobody is at from a table, the lowest ids first, to where is parked: at most
+/// so many. Whoever looks for one that is on its way waits for the end of this transaction.
+pub fn park(q: &Queue, map: &Map, from: &Part, low: i64, most: usize) -> Result<Vec<Facts>> {
+    let Some(target) = map.parked().first() else {
+        return Ok(Vec::new());
+    };
+    let Some(catalog) = rel::internal("segment") else {
+        return Ok(Vec::new());
+    };
+    holders::announce_moves(catalog);
+    let (mut moved, mut rows) = (Vec::new(), Vec::new());
+    {
+        let _pinned = Pinned::now();
+        let mut table = row::table(from);
+        let mut walk = walk(from, &table, low);
+        while moved.len() < most && walk.next() {
+            wait::interruptible();
+            let facts = Facts::of(from.k, &walk);
+            let row = walk.keep();
+            if table.move_out(facts.place.tid) {
+                moved.push(facts);
+                rows.push(row);
+            }
+        }
+    }
+    if moved.is_empty() {
+        return Ok(moved);
+    }
+    row::table(target).insert_many(&rows);
+    spi::connect(|spi| {
+        spi.query(
+            "UPDATE mq_internal.segment SET moved_at=$3, moved_by=$4 WHERE n = $1 AND k = $2",
+            &[Ty::Int4, Ty::Int4, Ty::Timestamptz, Ty::Int8],
+            &[
+                Value::int4(q.n),
+                Value::int4(from.k),
+                Value::timestamptz(time::now()),
+                Value::int8(i64::from(holders::own_xid())),
+            ],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(moved)
+}
+
+/// Why a table is not truncated now.
+pub enum Kept {
+    /// Somebody uses it: the process, or a prepared transaction.
+    Held(Option<i32>),
+    /// Messages were moved out that an old snapshot may still look for here.
+    Moved,
+}
+
+/// The table that has a table's large values.
+fn annex(part: &Part) -> Option<Oid> {
+    Table::open_to_read(part.table).annex()
+}
+
+/// Why a table without a message could not be truncated now.
+pub fn keeper(part: &Part, grace: Micros) -> Option<Kept> {
+    let tables = [Some(part.table), annex(part)];
+    for table in tables.into_iter().flatten() {
+        if let Some(holder) = holders::of(table, Lock::Exclusive).first() {
+            return Some(Kept::Held(holder.pid()));
+        }
+    }
+    let (at, by) = part.moved?;
+    let is_seen = || holders::is_seen_by_all(by, &Table::open_to_read(part.table));
+    let is_kept = time::now().saturating_sub(at) < grace && !is_seen();
+    is_kept.then_some(Kept::Moved)
+}
+
+/// Truncates a table that has no message, unless somebody was faster to use it.
+pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
+    let _ours = OwnDdl::begin();
+    let tables = [Some(part.table), annex(part)];
+    if xact::is_tied() {
+        return Ok(false);
+    }
+    if !tables
+        .into_iter()
+        .flatten()
+        .all(|t| rel::try_hold(t, Lock::Exclusive))
+    {
+        return Ok(false);
+    }
+    spi::connect(|spi| {
+        spi.utility(&format!(
+            "TRUNCATE ONLY mq_internal.q_{}{}",
+            q.n,
+            suffix(part.k)
+        ))
+    })?;
+    xact::commit_here();
+    Ok(true)
+}
