@@ -6,6 +6,7 @@ use crate::harness::Cx;
 use crate::server::Server;
 use crate::storage;
 use std::collections::HashMap;
+use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -75,7 +76,7 @@ pub async fn create(c: &Conn, queue: &str, segment: u64, options: &str) {
 }
 
 /// A table of a queue, as `mq.space` tells of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Part {
     pub storage: String,
     pub is_segment: bool,
@@ -86,6 +87,23 @@ pub struct Part {
     pub bytes: i64,
     /// Why it is not yet truncated.
     pub kept_by: Option<String>,
+}
+
+impl Debug for Part {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Part {
+            storage,
+            state,
+            bytes,
+            ..
+        } = self;
+        let (first, last) = (self.first.unwrap_or(0), self.last.unwrap_or(0));
+        let why = self.kept_by.as_deref().unwrap_or("nobody");
+        write!(
+            f,
+            "{storage}: {state}, ids {first} to {last}, {bytes} bytes, kept by {why}"
+        )
+    }
 }
 
 impl Part {
