@@ -13,7 +13,7 @@ use crate::pg::shmem;
 use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
-use crate::queue::{look, send};
+use crate::queue::{look, rotate, send};
 use crate::settings;
 use crate::sql_function;
 use crate::storage::length;
@@ -21,12 +21,15 @@ use crate::storage::length;
 sql_function!(mq_version, pg_finfo_mq_version, version);
 sql_function!(mq_status, pg_finfo_mq_status, status);
 sql_function!(mq_measure, pg_finfo_mq_measure, measure);
+sql_function!(mq_kept_by, pg_finfo_mq_kept_by, kept_by);
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Upkeep that is older than this deserves a warning.
 const STALE: Micros = 3_600_000_000;
 /// So long after there was no slot for a worker, none is taken to be there still.
 const RECENT: Micros = 60_000_000;
+/// More segments than this that begin or end within a minute are too many.
+const OFTEN: usize = 12;
 
 fn version(_call: &Call) -> Result<Value> {
     Ok(Value::text(VERSION))
@@ -77,6 +80,34 @@ fn measure(call: &Call) -> Result<Value> {
     }
     row[12] = Value::opt(look::waiters(&known), Value::int8);
     Ok(call.row(&row))
+}
+
+/// What keeps one of a queue's tables from being truncated.
+fn kept_by(call: &Call) -> Result<Value> {
+    let (Some(view), Some(k)) = (call.arg(0).as_oid(), call.arg(1).as_int4()) else {
+        return Ok(Value::NULL);
+    };
+    let why = match catalog::try_open_oid(view)? {
+        // A standby has no data of unlogged tables.
+        Some(q) if !(q.unlogged && rel::in_recovery()) => rotate::kept_by(&q, k),
+        _ => None,
+    };
+    Ok(Value::opt(why.as_deref(), Value::text))
+}
+
+/// What is to be said of a queue's segments.
+fn segment_warning(q: &Queue) -> Option<String> {
+    let map = q.map_now();
+    let now = time::now();
+    let recent = map.all().filter(|p| p.k > 0 && now - p.since < RECENT);
+    let n = recent.count();
+    (n > OFTEN).then(|| {
+        format!(
+            "queue \"{}\" has begun or given up {n} segments within a minute, each of which standbys \
+             replay with an exclusive lock: raise its segment_size",
+            q.name
+        )
+    })
 }
 
 fn sees(view: Oid, caller: Oid) -> bool {
@@ -221,6 +252,7 @@ fn status(call: &Call) -> Result<Value> {
             && let Some(q) = catalog::try_open_oid(view)?
         {
             warnings.extend(dead_letter_warning(&q)?);
+            warnings.extend(segment_warning(&q));
         }
     }
     let launcher = || roster::launcher_pid().filter(|_| settings::WORKER.get());

@@ -21,7 +21,7 @@ use crate::pg::wait;
 use crate::pg::xact;
 use crate::queue::note::note_locked;
 use crate::settings;
-use crate::storage::rotate;
+use crate::storage::rotate::{self, Kept};
 use crate::wake::touch;
 use pg_broker_core::ids::BLOCK;
 use pg_broker_core::space::{self, Last};
@@ -153,6 +153,7 @@ fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
             ids: part.past - part.first,
             took: now - since,
             bytes: rotate::weight(part),
+            backlog: map.ranges().first().map_or(0, |oldest| given - oldest.first),
         });
         space::next(last, interval)
     });
@@ -296,6 +297,27 @@ fn truncate(q: &Queue, part: &Part) -> Result<bool> {
         rotate::turn(q, part, idle)?;
     }
     Ok(is_new)
+}
+
+/// What keeps one of a queue's tables that is used up from being truncated, for people.
+pub fn kept_by(q: &Queue, k: i32) -> Option<String> {
+    let map = q.map_now();
+    let part = map.all().find(|p| p.k == k)?;
+    match part.state {
+        State::Closed | State::Source => {
+            if let Some(id) = rotate::first_live(part, 0) {
+                return Some(format!("message {id}"));
+            }
+        }
+        State::Drained => {}
+        State::Dormant if rotate::pages(part) > 0 => {}
+        _ => return None,
+    }
+    Some(match rotate::keeper(part, grace())? {
+        Kept::Held(Some(pid)) => format!("process {pid}"),
+        Kept::Held(None) => "a prepared transaction".into(),
+        Kept::Moved => "a move that older snapshots may not see".into(),
+    })
 }
 
 /// How long a table out of which messages were moved is kept for those who have an older snapshot.

@@ -123,6 +123,15 @@ pub fn expire_keys(q: &Queue) -> Result<u64> {
     keys::expire(q, PIECE, time::now())
 }
 
+/// When there will be an expired message, or a deduplication key whose window is over.
+pub fn next_expiry(q: &Queue) -> Option<Micros> {
+    upkeep::next_expiry(q)
+}
+
+pub fn next_key(q: &Queue) -> Option<Micros> {
+    keys::next(q)
+}
+
 /// Removes from the archive what is older than the queue keeps.
 pub fn trim_archive(q: &Queue) -> Result<u64> {
     let now = time::now();

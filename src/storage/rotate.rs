@@ -130,7 +130,7 @@ fn make(q: &Queue, k: i32) -> Result<()> {
         for statement in [
             format!(
                 "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
-                 INHERITS (mq_internal.q_{n}) WITH (fillfactor = {}, {vacuum})",
+                 INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
                 super::tables::FILL
             ),
             super::tables::ranks_index(&name),
@@ -138,7 +138,8 @@ fn make(q: &Queue, k: i32) -> Result<()> {
         ] {
             spi.utility(&statement)?;
         }
-        super::tables::give(spi, n, q.owner)
+        let owner = super::tables::role_name(spi, q.owner)?;
+        spi.utility(&format!("ALTER TABLE mq_internal.{name} OWNER TO {owner}"))
     })
 }
 

@@ -10,7 +10,7 @@ use crate::catalog::map::{Map, Part, State};
 use crate::pg::holders;
 use crate::pg::rel;
 use crate::pg::table::{Lost, Table};
-use crate::pg::time::Micros;
+use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use crate::pg::walk::Walk;
 use std::rc::Rc;
@@ -405,6 +405,23 @@ impl<'a> Space<'a> {
 
     /// Rows that expire no later than `now`, as long as `each` wants more.
     pub fn expiring(&mut self, now: Micros, mut each: impl FnMut(&Facts) -> bool) {
+        let mut wants_more = true;
+        self.by_expiry(now, |facts| {
+            wants_more = wants_more && each(facts);
+            wants_more
+        });
+    }
+
+    /// The first row to expire of each table.
+    pub fn first_expiring(&mut self, mut each: impl FnMut(&Facts)) {
+        self.by_expiry(time::INFINITY, |facts| {
+            each(facts);
+            false
+        });
+    }
+
+    /// Walks each table by when its rows expire, as long as `each` wants more of it.
+    fn by_expiry(&mut self, upto: Micros, mut each: impl FnMut(&Facts) -> bool) {
         for i in 0..self.map.live.len() {
             let part = self.map.live.get(i).copied();
             let Some(at) = part.and_then(|part| self.open(part)) else {
@@ -412,12 +429,8 @@ impl<'a> Space<'a> {
             };
             if let Some(opened) = self.opened.get(at) {
                 let mut walk = Walk::by_time(&opened.table, opened.part.expiry_index);
-                walk.seek_upto(now);
-                while walk.next() {
-                    if !each(&Facts::of(opened.k, &walk)) {
-                        return;
-                    }
-                }
+                walk.seek_upto(upto);
+                while walk.next() && each(&Facts::of(opened.k, &walk)) {}
             }
         }
     }

@@ -184,7 +184,7 @@ fn comment_columns(spi: &Spi, view: &str) -> Result<()> {
     Ok(())
 }
 
-fn role_name(spi: &Spi, role: Oid) -> Result<String> {
+pub(super) fn role_name(spi: &Spi, role: Oid) -> Result<String> {
     let rows = spi.query(
         "SELECT pg_catalog.pg_get_userbyid($1)::pg_catalog.text",
         &[Ty::Oid],
@@ -197,7 +197,7 @@ fn role_name(spi: &Spi, role: Oid) -> Result<String> {
 }
 
 /// Gives a queue's tables to `owner`.
-pub(super) fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
+fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
     let to = role_name(spi, owner)?;
     let companions = ["", "_archive", "_keys", "_length"].map(|suffix| format!("q_{n}{suffix}"));
     let mut tables: Vec<String> = companions

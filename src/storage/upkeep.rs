@@ -147,6 +147,16 @@ pub fn expired(q: &Queue, limit: i64, now: Micros) -> Vec<Place> {
     locked.into_iter().map(|f| f.place).collect()
 }
 
+/// When the next message expires, or the first that has expired did.
+pub fn next_expiry(q: &Queue) -> Option<Micros> {
+    let _pinned = Pinned::now();
+    let mut first: Option<Micros> = None;
+    Space::to_read(q).first_expiring(|facts| {
+        first = [first, facts.expires_at].into_iter().flatten().min();
+    });
+    first
+}
+
 /// How often it is looked again when others were faster.
 const AGAIN: usize = 5;
 

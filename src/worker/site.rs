@@ -20,7 +20,7 @@ use crate::wake::{counts, frontier};
 use std::collections::BTreeMap;
 
 /// Options are read again after so long, should nobody have told that they changed.
-const KNOWN_FOR: Micros = 30 * SECOND;
+const KNOWN_FOR: Micros = 300 * SECOND;
 /// That something was done is written down at most this often; that it was looked at is kept in
 /// shared memory, so that an idle server writes nothing.
 const WRITTEN_EVERY: Micros = 60 * SECOND;
@@ -306,6 +306,8 @@ impl Site {
 
 /// Asks the board what comes due in a queue, and whether its messages are counted.
 fn arm(charge: &mut Charge, now: Micros) {
+    charge.now = now;
+    charge.told = counts::activity(charge.key);
     charge.uncounted = counts::is_known(charge.key) != Some(true);
     if !charge.limited && !charge.notify {
         return;

@@ -145,8 +145,9 @@ fn all() -> Vec<harness::Test> {
     .collect()
 }
 
-/// The contract does not depend on what makes it fast: these run once more on a server whose readers
-/// do without hints, and on one that does not preload the library.
+/// The contract does not depend on what makes it fast, nor on where messages lie: these run once more
+/// on a server whose readers do without hints, on one that does not preload the library, and on one
+/// where every few messages have a segment of their own.
 const AGAIN: [&str; 9] = [
     "verbs::",
     "readers::",
@@ -158,9 +159,13 @@ const AGAIN: [&str; 9] = [
     "oracle::",
     "native::",
 ];
-const MODES: [(&str, &str); 2] = [
+const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),
     ("plain", "shared_preload_libraries = ''\n"),
+    (
+        "segmented",
+        "pg_broker.segment_size = 64\npg_broker.move_grace = '100ms'\n",
+    ),
 ];
 
 fn again(mode: &str) -> Vec<harness::Test> {

@@ -6,7 +6,8 @@
 
 use crate::ids::BLOCK;
 
-/// The first segment of a queue that chooses for itself. What comes before fits into the first table.
+/// The first segment of a queue that chooses for itself, and the least but for heavy messages. What
+/// comes before fits into the first table.
 pub const FIRST: i64 = 8192;
 /// The most that is chosen.
 pub const MOST: i64 = 1 << 22;
@@ -14,6 +15,9 @@ pub const MOST: i64 = 1 << 22;
 pub const BYTES: i64 = 1 << 30;
 /// It grows and shrinks by at most so much at a time.
 const STEP: i64 = 8;
+/// A backlog is in about so many segments at most, up to `MOST` in each: everyone who looks through the
+/// queue locks all of them.
+const SPREAD: i64 = 16;
 
 /// What is known of the segment before.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,8 @@ pub struct Last {
     pub took: i64,
     /// What it weighs, if it was measured.
     pub bytes: i64,
+    /// The ids of all segments that still have messages.
+    pub backlog: i64,
 }
 
 /// How many ids come next, where one rotation is to take `interval` microseconds.
@@ -37,7 +43,8 @@ pub fn next(last: Option<Last>, interval: i64) -> i64 {
         1.. => (i128::from(last.ids) * i128::from(BYTES) / i128::from(last.bytes)) as i64,
         _ => i64::MAX,
     };
-    whole(by_time.min(by_weight).clamp(FIRST / STEP, MOST))
+    let wanted = by_time.max(FIRST).min(by_weight).max(FIRST / STEP);
+    whole(wanted.max(last.backlog / SPREAD).min(MOST))
 }
 
 /// In whole blocks, at least one.
@@ -52,7 +59,12 @@ mod tests {
     const MINUTE: i64 = 60_000_000;
 
     fn last(ids: i64, took: i64, bytes: i64) -> Option<Last> {
-        Some(Last { ids, took, bytes })
+        Some(Last {
+            ids,
+            took,
+            bytes,
+            backlog: 0,
+        })
     }
 
     #[test]
@@ -63,7 +75,7 @@ mod tests {
         assert_eq!(next(last(8192, 1, 0), MINUTE), 8192 * STEP);
         assert_eq!(next(last(80_000, i64::MAX, 0), MINUTE), 10_048);
         assert_eq!(next(last(MOST, 1, 0), MINUTE), MOST);
-        assert_eq!(next(last(FIRST, i64::MAX, 0), MINUTE), FIRST / STEP);
+        assert_eq!(next(last(FIRST, i64::MAX, 0), MINUTE), FIRST);
     }
 
     #[test]
@@ -82,6 +94,24 @@ mod tests {
         assert_eq!(next(last(8192, 1000, 8192 << 20), MINUTE), 1024);
         // Never below what is worth a rotation.
         assert_eq!(next(last(1024, 1000, 1024 << 25), MINUTE), 1024);
+    }
+
+    #[test]
+    fn a_backlog_is_in_few_segments() {
+        // A message a second, for a year, that nobody reads.
+        let (mut ids, mut total, mut n) = (FIRST, 0, 0);
+        while total < 365 * 86_400 {
+            let last = Last {
+                ids,
+                took: ids * 1_000_000,
+                bytes: 0,
+                backlog: total,
+            };
+            ids = next(Some(last), MINUTE);
+            total += ids;
+            n += 1;
+        }
+        assert!(n < 150, "{n} segments");
     }
 
     #[test]
