@@ -1,7 +1,7 @@
 //! What the tests of a queue's space have in common: servers with hurried rotation, queues of small
-//! segments, what `mq.space()` says, and waits on it. The names of the surface are here alone.
+//! segments, what `mq.segments` says, and waits on it. The names of the surface are here alone.
 
-use crate::conn::{Cells, Conn, Patience};
+use crate::conn::{Conn, Patience};
 use crate::harness::Cx;
 use crate::server::Server;
 use crate::storage;
@@ -75,7 +75,7 @@ pub async fn create(c: &Conn, queue: &str, segment: u64, options: &str) {
     .await;
 }
 
-/// A table of a queue, as `mq.space` tells of it.
+/// A table of a queue, as `mq.segments` tells of it.
 #[derive(Clone, PartialEq)]
 pub struct Part {
     pub storage: String,
@@ -107,6 +107,11 @@ impl Debug for Part {
 }
 
 impl Part {
+    /// Its ids are used up, and it is not truncated yet.
+    pub fn is_old(&self) -> bool {
+        ["closed", "drained", "leaving"].contains(&&self.state[..])
+    }
+
     pub fn covers(&self, id: i64) -> bool {
         self.state != "free"
             && self.first.is_some_and(|first| first <= id)
@@ -116,30 +121,24 @@ impl Part {
 
 fn part(row: &[Option<String>]) -> Part {
     let number = |n: usize| row[n].as_deref().map(|cell| cell.parse().unwrap());
+    let storage = row[0].clone().unwrap();
     Part {
-        storage: row[0].clone().unwrap(),
-        is_segment: row[1].as_deref() == Some("segment"),
-        state: row[2].clone().unwrap(),
-        first: number(3),
-        last: number(4),
-        bytes: number(5).unwrap_or(0),
-        kept_by: row[6].clone(),
+        is_segment: is_segment(&storage),
+        storage,
+        state: row[1].clone().unwrap(),
+        first: number(2),
+        last: number(3),
+        bytes: number(4).unwrap_or(0),
+        kept_by: row[5].clone(),
     }
 }
 
-fn parts_of(rows: &Cells) -> Vec<Part> {
-    rows.iter().map(|row| part(row)).collect()
-}
-
-/// The query behind `parts`, for sessions that may be refused.
-pub fn looked_up(queue: &str) -> String {
-    format!(
-        "SELECT storage, part, state, first_id, last_id, bytes, kept_by FROM mq.space('{queue}')"
-    )
-}
-
 pub async fn parts(c: &Conn, queue: &str) -> Vec<Part> {
-    parts_of(&c.rows(&looked_up(queue)).await)
+    let sql = format!(
+        "SELECT storage, state, first_id, last_id, bytes, kept_by FROM mq.segments WHERE queue = '{queue}'"
+    );
+    let rows = c.rows(&sql).await;
+    rows.iter().map(|row| part(row)).collect()
 }
 
 pub async fn segments(c: &Conn, queue: &str) -> Vec<Part> {
@@ -211,5 +210,5 @@ pub async fn until(
 
 /// No range is used up and still takes space.
 pub fn nothing_waits(parts: &[Part]) -> bool {
-    parts.iter().all(|part| part.state != "closed")
+    !parts.iter().any(Part::is_old)
 }

@@ -164,7 +164,7 @@ async fn look(c: &Conn, rng: &mut Rng) {
     .await;
     c.run("SELECT mq.send('q', '\"more\"', delay => '1 hour')")
         .await;
-    c.run("SELECT * FROM mq.space('q'); SELECT * FROM mq.metrics; SELECT count(*) FROM mq.q")
+    c.run("SELECT * FROM mq.segments; SELECT * FROM mq.metrics; SELECT count(*) FROM mq.q")
         .await;
     c.run(if rng.one_in(2) { "COMMIT" } else { "ROLLBACK" })
         .await;

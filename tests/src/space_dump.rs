@@ -329,7 +329,7 @@ async fn a_late_look_misses_none(cx: Cx) {
             .iter()
             .filter(|part| part.first.is_some_and(|first| first < kept[11]));
         of_before
-            .filter(|part| part.state == "closed" && part.kept_by.is_some())
+            .filter(|part| part.is_old() && part.kept_by.is_some())
             .count()
     };
     let parts = space::segments(&traffic.c, "q").await;

@@ -82,7 +82,7 @@ impl Held {
             let why = now.kept_by.as_deref().unwrap_or_default();
             assert!(!why.is_empty(), "nobody knows what keeps {now:?}");
         }
-        let others = parts.iter().filter(|part| part.state == "closed").count();
+        let others = parts.iter().filter(|part| part.is_old()).count();
         assert!(
             others <= kept.len() + 2,
             "others are held back, too: {parts:#?}"

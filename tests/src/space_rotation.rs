@@ -69,11 +69,9 @@ async fn rotates(cx: Cx, upkeep: Upkeep, turns: usize) {
     traffic.most = 0;
     traffic.turns(turns).await;
     traffic.finish().await;
+    // Without the library in place each call takes a block of ids for itself.
     let sent = traffic.sent.len() as u64;
-    assert!(
-        sent >= (turns as u64 - 2) * SEGMENT,
-        "only {sent} were sent"
-    );
+    assert!(sent >= turns as u64 * SEGMENT / 3, "only {sent} were sent");
     space::until(&c, "q", upkeep, "all used ranges truncated", nothing_waits).await;
     let parts = space::parts(&c, "q").await;
     assert!(traffic.used.len() <= FEW, "too many tables: {parts:#?}");

@@ -48,7 +48,7 @@ async fn look(c: &Conn, n: usize) -> Result<(), Refusal> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let states = c
-        .cells("SELECT count(*) FROM mq.space('q') WHERE state IS NULL")
+        .cells("SELECT count(*) FROM mq.segments WHERE queue = 'q' AND state IS NULL")
         .await?;
     assert_eq!(states[0][0].as_deref(), Some("0"));
     if n % 4 < 3 {
@@ -189,7 +189,7 @@ async fn promoted_under_load(_: Cx) {
 
 /// Waits until others' work has begun so many new ranges.
 async fn turned(c: &Conn, many: usize) {
-    let newest = "SELECT coalesce(max(first_id), 0) FROM mq.space('work') WHERE part = 'segment'";
+    let newest = "SELECT coalesce(max(first_id), 0) FROM mq.segments WHERE queue = 'work'";
     for _ in 0..many {
         let before = c.int(newest).await;
         c.until(&format!("SELECT ({newest}) > {before}")).await;
