@@ -37,10 +37,7 @@ impl Upkeep {
         match self {
             Upkeep::Worker => {}
             Upkeep::Calls => c.run(&format!("SELECT mq.maintain('{queue}')")).await,
-            Upkeep::Readers => {
-                c.run(&format!("SELECT mq.read('{queue}', 1, '1 us')"))
-                    .await
-            }
+            Upkeep::Readers => {}
         }
     }
 
@@ -204,6 +201,11 @@ pub async fn until(
             panic!("never so: {what}\n{parts:#?}");
         }
         upkeep.step(c, queue).await;
+        if upkeep == Upkeep::Readers {
+            // Who finds nothing does nothing.
+            c.send(queue, 0).await;
+            c.run(&format!("SELECT mq.pop('{queue}')")).await;
+        }
         patience.wait().await;
     }
 }
