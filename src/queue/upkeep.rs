@@ -128,7 +128,7 @@ pub fn next_expiry(q: &Queue) -> Option<Micros> {
     upkeep::next_expiry(q)
 }
 
-pub fn next_key(q: &Queue) -> Option<Micros> {
+pub fn next_key(q: &Queue) -> Result<Option<Micros>> {
     keys::next(q)
 }
 

@@ -5,7 +5,7 @@ use super::lookup;
 use super::plans::{Kind, ask};
 use super::table;
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::rel;
 use crate::pg::spi;
 use crate::pg::table::{Pinned, Table};
@@ -120,20 +120,22 @@ fn steal(q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool
 }
 
 /// When the next window is over.
-pub fn next(q: &Queue) -> Option<Micros> {
+pub fn next(q: &Queue) -> Result<Option<Micros>> {
     const UNTIL: usize = 2;
-    let keys = rel::internal(&format!("q_{}_keys", q.n))?;
+    let broken = || Error::BrokenQueue(q.name.clone());
+    let keys = rel::internal(&format!("q_{}_keys", q.n)).ok_or_else(broken)?;
     let _pinned = Pinned::now();
     let table = Table::open_to_read(keys);
     if table.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let index = rel::internal(&format!("q_{}_keys_until", q.n))?;
+    let index = rel::internal(&format!("q_{}_keys_until", q.n)).ok_or_else(broken)?;
     let mut walk = Walk::by_time(&table, index);
     walk.seek_upto(time::INFINITY);
-    walk.next()
+    let is_there = walk.next();
+    Ok(is_there
         .then(|| walk.get(UNTIL).as_timestamptz())
-        .flatten()
+        .flatten())
 }
 
 /// Removes keys whose window is over, at most so many; none that somebody is taking.

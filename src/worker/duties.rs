@@ -205,13 +205,13 @@ fn trim_archive(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
 
 fn expire_keys(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     // Most queues have no keys, and need no statement for them.
-    let next = upkeep::next_key(q);
+    let next = upkeep::next_key(q)?;
     if next.is_none_or(|at| at > c.now) {
         c.key_expiry = Coming::after(c, next);
         return Ok((0, false));
     }
     let removed = upkeep::expire_keys(q)?;
-    c.key_expiry = Coming::after(c, upkeep::next_key(q));
+    c.key_expiry = Coming::after(c, upkeep::next_key(q)?);
     Ok(whole(removed))
 }
 
