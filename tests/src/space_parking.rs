@@ -408,8 +408,8 @@ async fn moved_twice(cx: Cx) {
     let mut been = HashSet::new();
     let patience = crate::conn::Patience::new("a message moved twice");
     while been.len() < 3 {
-        // Others that are parked for a while make the parked table grow, and go again.
-        c.run("SELECT mq.send('q', '1', delay => '1 hour') FROM generate_series(1, 20)")
+        // Others that are parked for a while make the parked table worth emptying, and go again.
+        c.run("SELECT mq.send('q', to_jsonb(repeat('x', 1800)), delay => '1 hour') FROM generate_series(1, 10)")
             .await;
         traffic.turns(1).await;
         c.run(
