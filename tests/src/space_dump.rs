@@ -21,6 +21,7 @@ tests![
     a_browser_sees_the_same,
     a_late_look_misses_none,
     planned_before_a_move,
+    planned_before_the_parked_tables_turn,
     everything_pinned_stops_nothing,
 ];
 
@@ -64,7 +65,7 @@ impl Load {
                     self.ack(&c, &last).await;
                 }
             }
-            while kept.len() > 100 {
+            while kept.len() > 600 {
                 let oldest = kept.pop_front().unwrap();
                 self.ack(&c, &oldest).await;
             }
@@ -94,7 +95,7 @@ async fn begin(cx: &Cx) -> (Arc<Load>, JoinHandle<()>) {
     let work = spawn(load.clone().work(cx.connect().await));
     c.until(&format!(
         "SELECT sent > {} FROM mq.metrics WHERE queue = 'q'",
-        5 * LEAST
+        20 * LEAST
     ))
     .await;
     (load, work)
@@ -359,17 +360,16 @@ async fn a_late_look_misses_none(cx: Cx) {
     .await;
 }
 
+/// The planner asks this function what it says, after it has opened the tables.
+const GATE: &str = "CREATE SCHEMA own; CREATE FUNCTION own.gate(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS \
+                    $$BEGIN PERFORM pg_advisory_lock_shared($1); RETURN 0; END$$";
+
 /// A statement whose plan is made, and which has not looked yet, while the queue gets tables that it
 /// had not when the plan was made, and messages are moved there.
 async fn planned_before_a_move(cx: Cx) {
     let cx = space::quiet(&cx).await;
     let c = cx.connect().await;
-    // The planner asks this function what it says, after it has opened the tables.
-    c.run(
-        "CREATE SCHEMA own; CREATE FUNCTION own.gate(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS \
-         $$BEGIN PERFORM pg_advisory_lock_shared($1); RETURN 0; END$$",
-    )
-    .await;
+    c.run(GATE).await;
     space::create(&c, "q", LEAST, "").await;
     let mut traffic = Traffic::new(c, "q", Upkeep::Calls).await;
     let (gate, browser) = (cx.connect().await, cx.connect().await);
@@ -405,6 +405,56 @@ async fn planned_before_a_move(cx: Cx) {
         assert_eq!(seen, round + 1, "round {round}, the last one is {kept}");
     }
     traffic.drain().await;
+}
+
+/// The same while what is parked goes to a table that the plan cannot know.
+async fn planned_before_the_parked_tables_turn(cx: Cx) {
+    let cx = space::quiet(&cx).await;
+    let c = cx.connect().await;
+    c.run(GATE).await;
+    space::create(&c, "q", LEAST, "").await;
+    let mut traffic = Traffic::new(c, "q", Upkeep::Calls).await;
+    let (gate, browser) = (cx.connect().await, cx.connect().await);
+    let kept = traffic
+        .c
+        .int("SELECT mq.send('q', '1', delay => '1 hour')")
+        .await;
+    // Much is parked.
+    for _ in 0..40 {
+        traffic.c.run(
+            "SELECT mq.send('q', to_jsonb(repeat('x', 1800)), delay => '1 hour') FROM generate_series(1, 8)",
+        )
+        .await;
+        traffic.step().await;
+    }
+    traffic.turns(4).await;
+    let parked = "SELECT sum(bytes) > 1000000 FROM mq.segments WHERE state = 'parked'";
+    assert!(
+        traffic.c.yes(parked).await,
+        "{:#?}",
+        space::parts(&traffic.c, "q").await
+    );
+    gate.run("SELECT pg_advisory_lock(1)").await;
+    let pid = browser.pid;
+    let look =
+        browser.int("SELECT count(*) FROM mq.q WHERE state = 'delayed' AND id > own.gate(1)");
+    let meanwhile = async {
+        gate.until_blocked(pid).await;
+        // Most of that goes, and the rest is worth moving.
+        let rest =
+            format!("SELECT mq.delete('q', id) FROM mq.q WHERE state = 'delayed' AND id <> {kept}");
+        traffic.c.run(&rest).await;
+        let patience = Patience::new("a message in the second of the parked tables");
+        while !space::places(&traffic.c, "q").await[&kept].ends_with("_p") {
+            if patience.is_over() {
+                panic!("{:#?}", space::parts(&traffic.c, "q").await);
+            }
+            traffic.step().await;
+        }
+        gate.run("SELECT pg_advisory_unlock(1)").await;
+    };
+    let (seen, ()) = tokio::join!(look, meanwhile);
+    assert_eq!(seen, 1, "a message that has been there all the time");
 }
 
 /// What pg_dump holds while it runs: a snapshot, and a lock on every table there is.

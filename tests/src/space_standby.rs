@@ -58,8 +58,7 @@ async fn look(c: &Conn, n: usize) -> Result<(), Refusal> {
 }
 
 async fn browse(server: Arc<Server>, looks: Arc<Looks>) {
-    let mut c = server.connect(DB).await;
-    let mut n = 0;
+    let (mut c, mut n) = (server.connect(DB).await, 0);
     while !looks.over.load(Ordering::SeqCst) {
         n += 1;
         match look(&c, n).await {
@@ -73,7 +72,13 @@ async fn browse(server: Arc<Server>, looks: Arc<Looks>) {
             }
             Err(no) => panic!("{no:?}"),
         }
-        c = server.connect(DB).await;
+        // A conflict may end a session that has hardly begun, too.
+        c = loop {
+            match Conn::try_open(server.port, DB, "postgres").await {
+                Ok(c) => break c,
+                Err(error) => assert!(error.as_db_error().is_some(), "{error}"),
+            }
+        };
     }
 }
 
