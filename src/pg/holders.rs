@@ -31,7 +31,7 @@ impl Holder {
         // SAFETY: null, or a place in shared memory that is never given back.
         unsafe {
             #[cfg(any(feature = "pg15", feature = "pg16"))]
-            let process = pg_sys::BackendIdGetProc(number);
+            let process = BackendIdGetProc(number);
             #[cfg(not(any(feature = "pg15", feature = "pg16")))]
             let process = pg_sys::ProcNumberGetProc(number);
             (!process.is_null()).then(|| (*process).pid)
@@ -43,6 +43,11 @@ impl Holder {
 const NOBODY: i32 = pg_sys::InvalidBackendId;
 #[cfg(not(any(feature = "pg15", feature = "pg16")))]
 const NOBODY: i32 = pg_sys::INVALID_PROC_NUMBER;
+
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+unsafe extern "C-unwind" {
+    fn BackendIdGetProc(id: i32) -> *mut pg_sys::PGPROC;
+}
 
 pub(in crate::pg) fn relation(relation: Oid) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {

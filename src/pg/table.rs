@@ -70,9 +70,11 @@ struct Indexes {
 /// A table open for writing. Locked as by an `UPDATE` to the end of the transaction.
 pub struct Table {
     pub(in crate::pg) relation: pg_sys::Relation,
-    /// Holds the row to be written.
+    /// Holds the row to be written; null until one is.
     out: *mut pg_sys::TupleTableSlot,
-    /// Its indexes, where they are those that the caller knows.
+    /// The indexes that the caller knows, until a row is entered.
+    known: Option<[Known; INDEXES]>,
+    /// Its indexes, where they are those.
     entries: Option<Entries>,
     indexes: Option<Indexes>,
     pub(in crate::pg) is_for_writing: bool,
@@ -134,7 +136,7 @@ impl Table {
     /// A table with these indexes, as far as the caller knows.
     pub fn open_indexed(table: Oid, known: [Known; INDEXES]) -> Self {
         let mut table = Self::open(table);
-        table.entries = Entries::of(table.relation, known);
+        table.known = Some(known);
         table
     }
 
@@ -144,23 +146,32 @@ impl Table {
     }
 
     fn open_with(table: Oid, lock: u32) -> Self {
-        // SAFETY: opens the table; an error when it is gone. The slot has its row type.
-        unsafe {
-            let relation = pg_sys::table_open(table, lock as i32);
-            let out = pg_sys::MakeSingleTupleTableSlot(
-                (*relation).rd_att,
-                &raw const pg_sys::TTSOpsVirtual,
-            );
-            Table {
-                relation,
-                out,
-                entries: None,
-                indexes: None,
-                is_for_writing: lock != pg_sys::AccessShareLock,
-                wrote: false,
-                lost: Cell::new(Lost::Taken),
-            }
+        // SAFETY: opens the table; an error when it is gone.
+        let relation = unsafe { pg_sys::table_open(table, lock as i32) };
+        Table {
+            relation,
+            out: std::ptr::null_mut(),
+            known: None,
+            entries: None,
+            indexes: None,
+            is_for_writing: lock != pg_sys::AccessShareLock,
+            wrote: false,
+            lost: Cell::new(Lost::Taken),
         }
+    }
+
+    /// The slot for the row to be written.
+    fn out(&mut self) -> *mut pg_sys::TupleTableSlot {
+        if self.out.is_null() {
+            // SAFETY: the slot has the row type of the open table.
+            self.out = unsafe {
+                pg_sys::MakeSingleTupleTableSlot(
+                    (*self.relation).rd_att,
+                    &raw const pg_sys::TTSOpsVirtual,
+                )
+            };
+        }
+        self.out
     }
 
     /// Whether it has no page: then there is no row, whoever looks.
@@ -247,6 +258,9 @@ impl Table {
         update: bool,
         summaries_only: bool,
     ) {
+        if let Some(known) = self.known.take() {
+            self.entries = Entries::of(self.relation, known);
+        }
         if let Some(entries) = &mut self.entries {
             // SAFETY: the slot holds the row just written, with its place.
             let mut place = unsafe { (*slot).tts_tid };
@@ -286,7 +300,7 @@ impl Table {
 
     /// Writes a new row.
     pub fn insert(&mut self, row: &[Value]) {
-        let slot = self.out;
+        let slot = self.out();
         Self::fill(slot, row);
         // SAFETY: the access method's function, called as table_tuple_insert calls it.
         unsafe {
@@ -344,7 +358,7 @@ impl Table {
     /// Replaces the row version at a place; false when somebody else has it locked, or when it is
     /// no longer the newest. A snapshot that keeps the version in its place must be active.
     pub fn update(&mut self, tid: Tid, row: &[Value]) -> bool {
-        Self::fill(self.out, row);
+        Self::fill(self.out(), row);
         let lock_first = must_lock_first();
         if lock_first && !self.lock(tid) {
             return false;
@@ -522,7 +536,9 @@ impl Drop for Table {
                 pg_sys::FreeExecutorState(open.state);
                 pg_sys::pfree(open.info.cast());
             }
-            pg_sys::ExecDropSingleTupleTableSlot(self.out);
+            if !self.out.is_null() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.out);
+            }
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
         }
     }

@@ -200,7 +200,7 @@ impl<'a> Claim<'a> {
         facts: &Facts,
         hand: &mut impl FnMut(&[Value]),
     ) {
-        let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| space.value(i));
+        let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
         let ended = facts.lease_ended(self.now);

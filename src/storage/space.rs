@@ -340,7 +340,9 @@ impl<'a> Space<'a> {
 
     /// The row found last, changed.
     pub fn edited(&self, edit: impl FnOnce(&mut [Value; row::WIDTH])) -> [Value; row::WIDTH] {
-        let mut new = std::array::from_fn(|column| self.value(column));
+        let walk = self.found();
+        let value = |column| walk.map_or(Value::NULL, |w| w.get(column));
+        let mut new = std::array::from_fn(value);
         edit(&mut new);
         new
     }
@@ -351,8 +353,13 @@ impl<'a> Space<'a> {
     }
 
     fn table(&mut self, k: i32) -> Option<&mut Table> {
-        let part = *self.map.all().find(|p| p.k == k)?;
-        let at = self.open(part)?;
+        let at = match self.opened.iter().position(|o| o.k == k) {
+            Some(at) => at,
+            None => {
+                let part = *self.map.all().find(|p| p.k == k)?;
+                self.open(part)?
+            }
+        };
         self.opened.get_mut(at).map(|o| &mut o.table)
     }
 
