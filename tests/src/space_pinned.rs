@@ -55,7 +55,9 @@ impl Held {
         for _ in 0..20 {
             self.traffic.c.run(before).await;
             let id = self.holder.int(deed).await;
-            if let Some(part) = space::covering(&self.traffic.c, "q", id).await {
+            if let Some(part) = space::covering(&self.traffic.c, "q", id).await
+                && self.is_in(id, &part).await
+            {
                 return (id, part);
             }
             self.holder.run("ROLLBACK").await;
@@ -65,6 +67,18 @@ impl Held {
         }
         let parts = space::parts(&self.traffic.c, "q").await;
         panic!("new ids never lie in a segment: {parts:#?}");
+    }
+
+    /// Whether the message lies there, or the holder has something else there: one that was sent before
+    /// there was a range for it is parked.
+    async fn is_in(&self, id: i64, part: &Part) -> bool {
+        let table = format!("mq_internal.{}", part.storage);
+        let holds = format!(
+            "SELECT count(*) > 0 FROM pg_locks WHERE pid = {} AND relation = '{table}'::regclass",
+            self.holder.pid
+        );
+        let c = &self.traffic.c;
+        c.yes(&holds).await || space::places(c, "q").await.get(&id) == Some(&table)
     }
 
     /// The segments go round while this one stands still, and say why.
