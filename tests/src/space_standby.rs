@@ -1,7 +1,7 @@
 //! A standby while its primary rotates: whoever browses there sees every message that stays, or is
 //! cancelled and told why; and a standby that takes over goes on rotating.
 
-use crate::conn::{Conn, Refusal};
+use crate::conn::{Conn, Patience, Refusal};
 use crate::harness::{Cx, spawn};
 use crate::ledger::{DB, Load, reach};
 use crate::server::Server;
@@ -73,10 +73,11 @@ async fn browse(server: Arc<Server>, looks: Arc<Looks>) {
             Err(no) => panic!("{no:?}"),
         }
         // A conflict may end a session that has hardly begun, too.
+        let patience = Patience::new("a connection to the standby");
         c = loop {
             match Conn::try_open(server.port, DB, "postgres").await {
                 Ok(c) => break c,
-                Err(error) => assert!(error.as_db_error().is_some(), "{error}"),
+                Err(_) => patience.wait().await,
             }
         };
     }

@@ -347,7 +347,7 @@ async fn dead_lettered(cx: Cx) {
 /// The winner is found though it was moved, and a key is free when the message is gone.
 async fn deduplicated(cx: Cx) {
     let c = space::quiet(&cx).await.connect().await;
-    space::create(&c, "q", LEAST, ", dedup_window => 'infinity'").await;
+    space::create(&c, "q", LEAST, ", dedup_window => '1000 years'").await;
     let parked = c
         .int("SELECT mq.send('q', '0', dedup_key => 'early', delay => '1 hour')")
         .await;
