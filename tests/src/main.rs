@@ -52,6 +52,7 @@ mod rollbacks;
 mod server;
 mod settle;
 mod space;
+mod space_callers;
 mod space_catalogs;
 mod space_crash;
 mod space_dump;
@@ -132,6 +133,7 @@ fn all() -> Vec<harness::Test> {
         space_dump::tests(),
         space_standby::tests(),
         space_catalogs::tests(),
+        space_callers::tests(),
         space_parking::tests(),
         space_rotation::tests(),
         space_pinned::tests(),

@@ -131,6 +131,12 @@ impl Traffic {
         self.finish().await;
     }
 
+    /// Takes these, while others of the queue are in somebody's hands.
+    pub async fn finish_of(&mut self, ids: &[i64]) {
+        self.sent.extend(ids);
+        self.drain().await;
+    }
+
     /// Takes everything that this client sent.
     pub async fn drain(&mut self) {
         let patience = Patience::new("all that was sent");
