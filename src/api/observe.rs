@@ -6,7 +6,7 @@ use crate::catalog::{self, Queue};
 use crate::error::Result;
 use crate::pg::array;
 use crate::pg::entry::Call;
-use crate::pg::rel::{self, Privilege};
+use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::role;
 use crate::pg::roster::{self, Entry};
 use crate::pg::shmem;
@@ -28,8 +28,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const STALE: Micros = 3_600_000_000;
 /// So long after there was no slot for a worker, none is taken to be there still.
 const RECENT: Micros = 60_000_000;
-/// More segments than this that begin or end within a minute are too many.
-const OFTEN: usize = 12;
+/// A segment that lasts shorter than this is too small.
+const OFTEN: Micros = 5_000_000;
 
 fn version(_call: &Call) -> Result<Value> {
     Ok(Value::text(VERSION))
@@ -87,7 +87,10 @@ fn kept_by(call: &Call) -> Result<Value> {
     let (Some(view), Some(k)) = (call.arg(0).as_oid(), call.arg(1).as_int4()) else {
         return Ok(Value::NULL);
     };
-    let why = match catalog::try_open_oid(view)? {
+    if !rel::try_hold(view, Lock::Read) || !rel::exists(view) {
+        return Ok(Value::NULL);
+    }
+    let why = match catalog::behind(view)? {
         // A standby has no data of unlogged tables.
         Some(q) if !(q.unlogged && rel::in_recovery()) => rotate::kept_by(&q, k),
         _ => None,
@@ -97,15 +100,13 @@ fn kept_by(call: &Call) -> Result<Value> {
 
 /// What is to be said of a queue's segments.
 fn segment_warning(q: &Queue) -> Option<String> {
-    let map = q.map_now();
-    let now = time::now();
-    let recent = map.all().filter(|p| p.k > 0 && now - p.since < RECENT);
-    let n = recent.count();
-    (n > OFTEN).then(|| {
+    let took = rotate::lasts(q, time::now())?;
+    (took < OFTEN).then(|| {
         format!(
-            "queue \"{}\" has begun or given up {n} segments within a minute, each of which standbys \
-             replay with an exclusive lock: raise its segment_size",
-            q.name
+            "queue \"{}\" begins a new segment every {:.1} seconds, and standbys replay the end of each \
+             with an exclusive lock: raise its segment_size, or leave it to pg_broker.rotation_interval",
+            q.name,
+            took as f64 / 1e6
         )
     })
 }

@@ -17,14 +17,13 @@ impl Holder {
         unsafe { pg_sys::VirtualXactLock(self.0, false) }
     }
 
-    /// The process that runs it, if it is not a prepared transaction.
+    /// The process that runs it, if it is not a prepared transaction: of that, the place may be
+    /// somebody else's by now.
     pub fn pid(&self) -> Option<i32> {
-        #[cfg(feature = "pg15")]
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
         let number = self.0.backendId;
         #[cfg(not(any(feature = "pg15", feature = "pg16")))]
         let number = self.0.procNumber;
-        #[cfg(feature = "pg16")]
-        let number = self.0.backendId;
         if number == NOBODY {
             return None;
         }
@@ -34,7 +33,12 @@ impl Holder {
             let process = BackendIdGetProc(number);
             #[cfg(not(any(feature = "pg15", feature = "pg16")))]
             let process = pg_sys::ProcNumberGetProc(number);
-            (!process.is_null()).then(|| (*process).pid)
+            let process = process.as_ref()?;
+            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            let present = process.lxid;
+            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+            let present = process.vxid.lxid;
+            (present == self.0.localTransactionId).then_some(process.pid)
         }
     }
 }
@@ -96,6 +100,18 @@ pub fn is_ending(xid: u32) -> bool {
 
 /// What nobody but those who move rows, and those who wait for them, locks.
 const MOVES: u16 = 1;
+/// What nobody but those who change a map locks.
+const MAP: u16 = 2;
+
+/// Takes the map of the queue with this storage for the transaction in progress, if nobody else has
+/// it.
+pub fn try_take_map(catalog: Oid, storage: Oid) -> bool {
+    // SAFETY: a lock on an object that only we name.
+    unsafe {
+        let mode = pg_sys::ExclusiveLock as i32;
+        pg_sys::ConditionalLockDatabaseObject(catalog, storage, MAP, mode)
+    }
+}
 
 /// The transaction in progress is about to move rows of tables that `catalog` (a table of ours)
 /// tells of. Held to its end.

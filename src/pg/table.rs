@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 /// Where a row version lies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Tid {
-    block: u32,
+    pub block: u32,
     offset: u16,
 }
 
@@ -145,9 +145,22 @@ impl Table {
         Self::open_with(table, pg_sys::AccessShareLock)
     }
 
+    /// The same, if that needs no waiting.
+    pub fn try_open_to_read(table: Oid) -> Option<Self> {
+        let lock = pg_sys::AccessShareLock;
+        // SAFETY: locks by OID, then opens what is locked; an error when it is gone.
+        unsafe {
+            pg_sys::ConditionalLockRelationOid(table, lock as i32)
+                .then(|| Self::of(pg_sys::table_open(table, pg_sys::NoLock as i32), lock))
+        }
+    }
+
     fn open_with(table: Oid, lock: u32) -> Self {
         // SAFETY: opens the table; an error when it is gone.
-        let relation = unsafe { pg_sys::table_open(table, lock as i32) };
+        Self::of(unsafe { pg_sys::table_open(table, lock as i32) }, lock)
+    }
+
+    fn of(relation: pg_sys::Relation, lock: u32) -> Self {
         Table {
             relation,
             out: std::ptr::null_mut(),

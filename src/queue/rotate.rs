@@ -45,6 +45,8 @@ struct Seen {
     is_settled: bool,
     /// No message below.
     low: i64,
+    /// Since when there is none at all.
+    empty_since: Option<Micros>,
     /// Not before this are its messages counted again.
     count_at: Micros,
 }
@@ -64,8 +66,6 @@ thread_local! {
 
 /// So many messages are moved by one step from one table.
 const MOVED: usize = 256;
-/// So many closed segments are looked at by one step, the oldest first.
-const LOOKED_AT: usize = 8;
 /// Messages are counted at most this often.
 const COUNTED_EVERY: Micros = 2_000_000;
 /// A parked table with fewer pages is not worth being emptied.
@@ -81,8 +81,10 @@ pub fn step(q: &Queue) -> Result<Step> {
     let mut done = false;
     let mut waits = false;
     if let Some(range) = wanted(q, &map, given, now) {
-        rotate::open(q, &map, range)?;
-        done = true;
+        match rotate::open(q, &map, range)? {
+            true => done = true,
+            false => waits = true,
+        }
     }
     for part in map.ranges() {
         if part.state == State::Open && part.past <= given - BLOCK {
@@ -93,10 +95,14 @@ pub fn step(q: &Queue) -> Result<Step> {
     let mut empty = Vec::new();
     let closed = map.ranges().iter().filter(|p| p.state == State::Closed);
     let sources = map.parked().iter().filter(|p| p.state == State::Source);
-    for part in closed.take(LOOKED_AT).chain(sources) {
-        match treat(q, &map, part, given, now)? {
-            Found::Empty => empty.push(part),
-            Found::Moved => done = true,
+    let mut moved = 0;
+    for part in closed.chain(sources) {
+        match treat(q, &map, part, given, now, MOVED - moved)? {
+            Found::Empty(since) => empty.push((part, since)),
+            Found::Moved(n) => {
+                moved += n;
+                done = true;
+            }
             Found::Kept => waits = true,
         }
     }
@@ -106,21 +112,27 @@ pub fn step(q: &Queue) -> Result<Step> {
     }
     for part in &map.idle {
         match part.state {
-            State::Drained => empty.push(part),
+            State::Drained => empty.push((part, part.since)),
             State::Dormant if rotate::pages(part) > 0 => match rotate::first_live(part, 0) {
-                None => empty.push(part),
+                Some(None) => empty.push((part, part.since)),
                 // Plain SQL or replication has written there.
-                Some(_) => {
+                Some(Some(_)) => {
                     rotate::turn(q, part, State::Source)?;
                     done = true;
                 }
+                None => waits = true,
             },
             _ => {}
         }
     }
+    if let Some(spare) = spare(&map, now)
+        && rotate::drop(q, spare)?
+    {
+        done = true;
+    }
     // At the end: from here on others are kept out.
-    for part in empty {
-        match truncate(q, part)? {
+    for (part, since) in empty {
+        match truncate(q, part, since)? {
             true => done = true,
             false => waits = true,
         }
@@ -131,6 +143,20 @@ pub fn step(q: &Queue) -> Result<Step> {
         (_, true) => Step::Waits,
         _ => Step::Idle,
     })
+}
+
+/// So many segments without a range are kept for whatever comes.
+const SPARE: usize = 4;
+/// The others are dropped one after the other, each when nobody has wanted it for so long.
+const SPARED_FOR: Micros = 60_000_000;
+
+/// A segment that is no longer needed.
+fn spare(map: &Map, now: Micros) -> Option<&Part> {
+    let free = || map.idle.iter().filter(|p| p.state == State::Free);
+    if free().count() <= SPARE + map.segments / 2 {
+        return None;
+    }
+    free().filter(|p| now - p.since > SPARED_FOR).max_by_key(|p| p.k)
 }
 
 /// The ids that the next segment is to have, if there is to be one.
@@ -148,48 +174,71 @@ fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
         [.., before, last] => (last.past, Some((before, last.since))),
         [last] => (last.past, Some((last, last.since))),
     };
-    let size = fixed.unwrap_or_else(|| {
-        let last = last.map(|(part, since)| Last {
-            ids: part.past - part.first,
-            took: now - since,
-            bytes: rotate::weight(part),
-            backlog: map.ranges().first().map_or(0, |oldest| given - oldest.first),
-        });
-        space::next(last, interval)
-    });
+    let backlog = map.ranges().first().map_or(0, |oldest| given - oldest.first);
+    let size = match fixed {
+        Some(size) => space::fixed(size, backlog),
+        None => {
+            let last = last.map(|(part, since)| Last {
+                ids: part.past - part.first,
+                took: now - since,
+                bytes: rotate::weight(part),
+                backlog,
+            });
+            space::next(last, interval)
+        }
+    };
     Some((first, first.max(given) + size))
 }
 
 enum Found {
-    /// No message, and none to come.
-    Empty,
-    Moved,
+    /// No message, and none to come, since then.
+    Empty(Micros),
+    /// So many were moved away.
+    Moved(usize),
     Kept,
 }
 
 /// A table that nothing is entered into any more.
-fn treat(q: &Queue, map: &Map, part: &Part, given: i64, now: Micros) -> Result<Found> {
+fn treat(
+    q: &Queue,
+    map: &Map,
+    part: &Part,
+    given: i64,
+    now: Micros,
+    may_move: usize,
+) -> Result<Found> {
     let Some(low) = settled(q, part) else {
         return Ok(Found::Kept);
     };
-    let Some(first) = rotate::first_live(part, low) else {
-        return Ok(Found::Empty);
+    let Some(found) = rotate::first_live(part, low) else {
+        return Ok(Found::Kept);
+    };
+    let Some(first) = found else {
+        // Who began before this is over by the next step, or has begun long ago.
+        let since = remember(q, part, |seen| seen.empty_since.replace(now));
+        return Ok(match since.flatten() {
+            Some(since) => {
+                remember(q, part, |seen| seen.empty_since = Some(since));
+                Found::Empty(since)
+            }
+            None => Found::Kept,
+        });
     };
     remember(q, part, |seen| seen.low = first);
     let is_parked = match part.state {
         State::Source => true,
         _ => is_behind(map, part, given) && is_sparse(q, part, first, now),
     };
-    if !is_parked {
+    if !is_parked || may_move == 0 {
         return Ok(Found::Kept);
     }
     let begun = touch::begin(q, first);
-    let moved = rotate::park(q, map, part, first, MOVED)?;
+    let moved = rotate::park(q, map, part, first, may_move)?;
     note_locked(q, &moved);
     begun.told();
     Ok(match moved.is_empty() {
         true => Found::Kept,
-        false => Found::Moved,
+        false => Found::Moved(moved.len()),
     })
 }
 
@@ -202,6 +251,7 @@ fn settled(q: &Queue, part: &Part) -> Option<i64> {
             holders: holders::of(part.table, Lock::Freeze),
             is_settled: false,
             low: 0,
+            empty_since: None,
             count_at: 0,
         });
         seen.holders.retain(|h| !h.has_ended());
@@ -238,7 +288,7 @@ fn is_sparse(q: &Queue, part: &Part, first: i64, now: Micros) -> bool {
         return false;
     }
     let most = (part.past - part.first) / 4;
-    let is_sparse = rotate::count_live(part, first, most + 1) <= most;
+    let is_sparse = rotate::has_few(part, first, most);
     if !is_sparse {
         remember(q, part, |seen| seen.count_at = now + COUNTED_EVERY);
     }
@@ -266,6 +316,7 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
             holders: Vec::new(),
             is_settled: false,
             low: 0,
+            empty_since: None,
             count_at: 0,
         });
         let is_time = seen.count_at <= now;
@@ -274,48 +325,65 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
         }
         is_time
     });
-    let most = pages / 4;
-    if !is_time || rotate::count_live(target, 0, most + 1) > most {
+    if !is_time || !rotate::is_on_few_pages(target, pages / 4) {
         return Ok((false, true));
     }
-    rotate::turn_over(q, map)?;
-    Ok((true, true))
+    Ok((rotate::turn_over(q, map)?, true))
 }
 
-/// Truncates a table without a message; or, if somebody is in the way, has nobody look there any
+/// Truncates a table without a message, since then; or, if somebody uses it, has nobody look there any
 /// more, so that he is the last. False when nothing could be done.
-fn truncate(q: &Queue, part: &Part) -> Result<bool> {
+fn truncate(q: &Queue, part: &Part, empty_since: Micros) -> Result<bool> {
     let is_parked = part.k <= PARENT;
-    if rotate::keeper(part, grace()).is_none() && rotate::truncate(q, part)? {
+    let keeper = rotate::keeper(part, empty_since, grace())?;
+    if keeper.is_none() && rotate::truncate(q, part)? {
         let state = if is_parked { State::Dormant } else { State::Free };
         rotate::turn(q, part, state)?;
         return Ok(true);
     }
+    let is_used = matches!(keeper, None | Some(Kept::Held(_)));
     let idle = if is_parked { State::Dormant } else { State::Drained };
-    let is_new = part.state != idle;
+    let is_new = is_used && part.state != idle;
     if is_new {
         rotate::turn(q, part, idle)?;
     }
     Ok(is_new)
 }
 
+/// How long the newest segments of a queue last, if one began within a minute.
+pub fn lasts(q: &Queue, now: Micros) -> Option<Micros> {
+    const MINUTE: Micros = 60_000_000;
+    let map = q.map_now();
+    let [.., b, c] = map.ranges() else {
+        return None;
+    };
+    let is_fixed = q.options.segment_size.is_some() || settings::SEGMENT_SIZE.get() > 0;
+    // Those that are chosen begin small, and grow.
+    let is_known = is_fixed && b.state == State::Open && now - c.since < MINUTE;
+    // Each began when the one before it came into use.
+    is_known.then_some(c.since - b.since)
+}
+
 /// What keeps one of a queue's tables that is used up from being truncated, for people.
 pub fn kept_by(q: &Queue, k: i32) -> Option<String> {
     let map = q.map_now();
     let part = map.all().find(|p| p.k == k)?;
+    // When it was found to be empty only its worker knows.
+    let mut since = Micros::MIN;
     match part.state {
         State::Closed | State::Source => {
-            if let Some(id) = rotate::first_live(part, 0) {
+            if let Some(Some(id)) = rotate::first_live(part, 0) {
                 return Some(format!("message {id}"));
             }
         }
-        State::Drained => {}
-        State::Dormant if rotate::pages(part) > 0 => {}
+        State::Drained => since = part.since,
+        State::Dormant if rotate::pages(part) > 0 => since = part.since,
         _ => return None,
     }
-    Some(match rotate::keeper(part, grace())? {
+    Some(match rotate::keeper(part, since, grace()).ok()?? {
         Kept::Held(Some(pid)) => format!("process {pid}"),
         Kept::Held(None) => "a prepared transaction".into(),
+        Kept::Young(pid) => format!("process {pid}, which may still look there"),
         Kept::Moved => "a move that older snapshots may not see".into(),
     })
 }
@@ -383,7 +451,8 @@ pub fn after_read(q: &Queue) {
 }
 
 fn has_work(map: &Map) -> bool {
-    map.segments > 1 || map.all().any(|p| !matches!(p.state, State::Open | State::Free | State::Target))
+    let is_over = |p: &Part| matches!(p.state, State::Closed | State::Source | State::Drained);
+    map.all().any(is_over)
 }
 
 /// Has this transaction do a step before it commits: whoever holds a table for himself should not

@@ -78,14 +78,13 @@ pub struct Claimed {
 
 impl<'a> Claim<'a> {
     pub fn new(q: &'a Queue, wanted: usize, take: Take, now: Micros) -> Self {
-        let pinned = Some(Pinned::now());
-        Claim {
+        let mut claim = Claim {
             q,
             now,
             take,
             wanted,
-            space: Some(Space::to_write(q)),
-            pinned,
+            space: None,
+            pinned: None,
             moved: None,
             renewed: 0,
             queue_name: Value::text(&q.name),
@@ -95,16 +94,22 @@ impl<'a> Claim<'a> {
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
-        }
+        };
+        claim.look_anew();
+        claim
     }
 
-    /// Goes on in a new snapshot.
-    pub fn renew(&mut self) {
+    fn look_anew(&mut self) {
         self.space = None;
         self.pinned = None;
         self.pinned = Some(Pinned::now());
         self.space = Some(Space::to_write(self.q));
+    }
+
+    /// Goes on in a new snapshot.
+    pub fn renew(&mut self) {
         self.renewed += 1;
+        self.look_anew();
     }
 
     pub fn is_satisfied(&self) -> bool {
@@ -139,11 +144,18 @@ impl<'a> Claim<'a> {
         // What is wanted is usually found at once. A walk without an end near by would take in a whole
         // page of the index for it.
         let near = from.saturating_add(NEAR + 2 * self.missing().min(FAR) as i64);
+        let is_sure = !space.has_changed() || self.renewed >= RENEWED;
         for (from, to) in [(from, to.min(near)), (to.min(near), to)] {
-            if from < to && !self.is_satisfied() && self.moved.is_none() {
+            if is_sure && from < to && !self.is_satisfied() && self.moved.is_none() {
                 space.seek(rank, from, to);
                 self.walk(&mut space, rank, to, &mut seen, hand);
             }
+        }
+        // Where tables have changed between the snapshot and the map, or since, something may have been
+        // passed that is elsewhere.
+        if space.has_changed() && self.renewed < RENEWED {
+            self.moved = Some(from);
+            self.waiting.clear();
         }
         self.space = Some(space);
         seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));

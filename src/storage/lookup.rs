@@ -11,16 +11,25 @@ use crate::pg::wait;
 
 /// Whether a message is there.
 pub fn exists(q: &Queue, id: i64) -> bool {
-    let _pinned = Pinned::now();
-    Space::to_read(q).find(id).is_some()
+    seen(q, id, |_, _| ()).is_some()
+}
+
+/// Looks at the row of that id, in a snapshot that shows it wherever it was moved.
+fn seen<R>(q: &Queue, id: i64, look: impl FnOnce(&Space, &Facts) -> R) -> Option<R> {
+    loop {
+        let _pinned = Pinned::now();
+        let mut space = Space::to_read(q);
+        match space.find(id) {
+            Some(facts) => return Some(look(&space, &facts)),
+            None if space.has_changed() => wait::interruptible(),
+            None => return None,
+        }
+    }
 }
 
 /// The message of that id, as its queue's view shows it.
 pub fn get(q: &Queue, id: i64, now: Micros) -> Option<[Value; 17]> {
-    let _pinned = Pinned::now();
-    let mut space = Space::to_read(q);
-    let facts = space.find(id)?;
-    let row = space.keep();
+    let (facts, row) = seen(q, id, |space, facts| (*facts, space.keep()))?;
     let last_error = if facts.lease_ended(now) {
         Value::text(LEASE_ENDED)
     } else {
@@ -57,6 +66,9 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
         let pinned = Pinned::now();
         let mut space = Space::to_write(q);
         let Some(facts) = space.find(id) else {
+            if space.has_changed() {
+                continue;
+            }
             return Repaired::Gone;
         };
         if space.lock_waiting(&facts.place) {

@@ -11,16 +11,18 @@ use crate::pg::rel::{self, Lock};
 use crate::pg::spi;
 use crate::pg::table::{Pinned, Table};
 use crate::pg::time::{self, Micros};
-use crate::pg::value::{Oid, Ty, Value};
+use crate::pg::value::{Ty, Value};
 use crate::pg::wait;
 use crate::pg::walk::Walk;
 use crate::pg::xact;
 use pg_broker_core::ids::BLOCK;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// The map, which nobody else changes before the transaction ends; none when somebody else is at it.
 pub fn begin(q: &Queue) -> Option<Rc<Map>> {
-    rel::try_hold(q.storage, Lock::Alter).then(|| q.map_now())
+    let catalog = rel::internal("segment")?;
+    holders::try_take_map(catalog, q.storage).then(|| q.map_now())
 }
 
 /// All ids below this one have been given out, but for some that are yet to be used.
@@ -87,33 +89,69 @@ pub fn turn(q: &Queue, part: &Part, state: State) -> Result<()> {
     write(q, part.k, &Entry { state, range })
 }
 
-/// Gives a range of ids to a segment that has none, made if there is none.
-pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<()> {
+/// Gives a range of ids to a segment that has none, made if there is none. False when none could be
+/// made now.
+pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<bool> {
     let free = map.idle.iter().find(|p| p.state == State::Free);
     let k = match free {
         Some(part) => part.k,
         None => {
-            let last = map.all().map(|p| p.k).max().unwrap_or(PARENT);
-            make(q, last + 1)?;
-            last + 1
+            let numbers: Vec<i32> = map.all().map(|p| p.k).collect();
+            let unused = (1..).find(|k| !numbers.contains(k));
+            let Some(k) = unused.filter(|_| can_make(q)) else {
+                return Ok(false);
+            };
+            make(q, k)?;
+            k
         }
     };
-    let state = State::Open;
-    write(q, k, &Entry { state, range: Some(range) })
+    let (state, range) = (State::Open, Some(range));
+    write(q, k, &Entry { state, range })?;
+    Ok(true)
+}
+
+/// Drops a segment that has no range, unless somebody is using it.
+pub fn drop(q: &Queue, part: &Part) -> Result<bool> {
+    let _ours = OwnDdl::begin();
+    if !holders::of(part.table, Lock::Exclusive).is_empty()
+        || !rel::try_hold(part.table, Lock::Exclusive)
+    {
+        return Ok(false);
+    }
+    spi::connect(|spi| {
+        spi.utility(&format!("DROP TABLE mq_internal.q_{}{}", q.n, suffix(part.k)))?;
+        spi.query(
+            "DELETE FROM mq_internal.segment WHERE n = $1 AND k = $2",
+            &[Ty::Int4, Ty::Int4],
+            &[Value::int4(q.n), Value::int4(part.k)],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(true)
+}
+
+/// Whether a child of the parent could be made without waiting for anybody.
+fn can_make(q: &Queue) -> bool {
+    rel::try_hold(q.storage, Lock::Alter)
 }
 
 /// What is parked goes to the other of the two tables from now on.
-pub fn turn_over(q: &Queue, map: &Map) -> Result<()> {
+pub fn turn_over(q: &Queue, map: &Map) -> Result<bool> {
     let Some(target) = map.parked().first() else {
-        return Ok(());
+        return Ok(false);
     };
     let other = if target.k == PARENT { SECOND } else { PARENT };
     if other == SECOND && !map.all().any(|p| p.k == SECOND) {
+        if !can_make(q) {
+            return Ok(false);
+        }
         make(q, SECOND)?;
     }
-    let range = None;
-    write(q, other, &Entry { state: State::Target, range })?;
-    turn(q, target, State::Source)
+    let (state, range) = (State::Target, None);
+    write(q, other, &Entry { state, range })?;
+    turn(q, target, State::Source)?;
+    Ok(true)
 }
 
 /// Makes a table like the parent. Vacuum has nothing to do in a segment: it is truncated. In a parked
@@ -150,28 +188,55 @@ fn walk(part: &Part, table: &Table, from: i64) -> Walk {
     walk
 }
 
-/// The lowest id from `from` on that has a message in a table, or may have again.
-pub fn first_live(part: &Part, from: i64) -> Option<i64> {
-    let _pinned = Pinned::now();
-    let table = Table::open_to_read(part.table);
-    if table.is_empty() {
-        return None;
-    }
-    let mut walk = walk(part, &table, from);
-    walk.next().then(|| Facts::of(part.k, &walk).id())
+/// Looks at a table, and lets go of it: who looks at all of them would hold many locks. None when
+/// somebody has it for himself.
+fn look<R>(part: &Part, what: impl FnOnce(&Table) -> R) -> Option<R> {
+    let table = Table::try_open_to_read(part.table)?;
+    let result = what(&table);
+    table.let_go();
+    Some(result)
 }
 
-/// How many messages there are from `from` on, counted up to `most`.
-pub fn count_live(part: &Part, from: i64, most: i64) -> i64 {
+/// The lowest id from `from` on that has a message in a table, or may have again.
+pub fn first_live(part: &Part, from: i64) -> Option<Option<i64>> {
     let _pinned = Pinned::now();
-    let table = Table::open_to_read(part.table);
-    let mut walk = walk(part, &table, from);
-    let mut n = 0;
-    while n < most && walk.next() {
-        wait::interruptible();
-        n += 1;
-    }
-    n
+    look(part, |table| {
+        if table.is_empty() {
+            return None;
+        }
+        let mut walk = walk(part, table, from);
+        walk.next().then(|| Facts::of(part.k, &walk).id())
+    })
+}
+
+/// Whether there are at most so many messages from `from` on.
+pub fn has_few(part: &Part, from: i64, most: i64) -> bool {
+    let _pinned = Pinned::now();
+    let counted = look(part, |table| {
+        let mut walk = walk(part, table, from);
+        let mut n = 0;
+        while n <= most && walk.next() {
+            wait::interruptible();
+            n += 1;
+        }
+        n
+    });
+    counted.is_some_and(|n| n <= most)
+}
+
+/// Whether messages are on at most so many pages.
+pub fn is_on_few_pages(part: &Part, most: i64) -> bool {
+    let _pinned = Pinned::now();
+    let counted = look(part, |table| {
+        let mut walk = walk(part, table, 0);
+        let mut pages = HashSet::new();
+        while pages.len() as i64 <= most && walk.next() {
+            wait::interruptible();
+            pages.insert(walk.tid().block);
+        }
+        pages.len() as i64
+    });
+    counted.is_some_and(|n| n <= most)
 }
 
 /// What a table and its indexes weigh, in bytes.
@@ -187,15 +252,16 @@ pub fn weight(part: &Part) -> i64 {
     .unwrap_or_default()
 }
 
-/// How many pages of messages a table has.
+/// How many pages of messages a table has; 0 when somebody has it for himself.
 pub fn pages(part: &Part) -> i64 {
-    i64::from(Table::open_to_read(part.table).pages())
+    look(part, |table| i64::from(table.pages())).unwrap_or(0)
 }
 
 /// Moves messages that nobody is at from a table, the lowest ids first, to where is parked: at most
 /// so many. Whoever looks for one that is on its way waits for the end of this transaction.
 pub fn park(q: &Queue, map: &Map, from: &Part, low: i64, most: usize) -> Result<Vec<Facts>> {
-    let Some(target) = map.parked().first() else {
+    // Who looks for one of them waits for the end of this transaction, and not for a standby's.
+    let Some(target) = map.parked().first().filter(|_| !xact::is_tied()) else {
         return Ok(Vec::new());
     };
     let Some(catalog) = rel::internal("segment") else {
@@ -242,37 +308,61 @@ pub fn park(q: &Queue, map: &Map, from: &Part, low: i64, most: usize) -> Result<
 pub enum Kept {
     /// Somebody uses it: the process, or a prepared transaction.
     Held(Option<i32>),
+    /// A transaction began while there still were messages, not long ago, and may yet look for them,
+    /// as a dump does.
+    Young(i32),
     /// Messages were moved out that an old snapshot may still look for here.
     Moved,
 }
 
-/// The table that has a table's large values.
-fn annex(part: &Part) -> Option<Oid> {
-    Table::open_to_read(part.table).annex()
-}
-
-/// Why a table without a message could not be truncated now.
-pub fn keeper(part: &Part, grace: Micros) -> Option<Kept> {
-    let tables = [Some(part.table), annex(part)];
-    for table in tables.into_iter().flatten() {
+/// Why a table without a message, since then, could not be truncated now.
+pub fn keeper(part: &Part, empty_since: Micros, grace: Micros) -> Result<Option<Kept>> {
+    let Some(annex) = look(part, Table::annex) else {
+        return Ok(Some(Kept::Held(None)));
+    };
+    for table in [Some(part.table), annex].into_iter().flatten() {
         if let Some(holder) = holders::of(table, Lock::Exclusive).first() {
-            return Some(Kept::Held(holder.pid()));
+            return Ok(Some(Kept::Held(holder.pid())));
         }
     }
-    let (at, by) = part.moved?;
-    let is_seen = || holders::is_seen_by_all(by, &Table::open_to_read(part.table));
-    let is_kept = time::now().saturating_sub(at) < grace && !is_seen();
-    is_kept.then_some(Kept::Moved)
+    if let Some((at, by)) = part.moved
+        && time::now().saturating_sub(at) < grace
+        && look(part, |table| holders::is_seen_by_all(by, table)) != Some(true)
+    {
+        return Ok(Some(Kept::Moved));
+    }
+    Ok(young(empty_since, grace)?.map(Kept::Young))
+}
+
+/// A session of this database with a snapshot that may be older than a moment, in a transaction that
+/// has not lasted for `grace`.
+fn young(moment: Micros, grace: Micros) -> Result<Option<i32>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) s WHERE s.datid = (SELECT \
+             d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+             AND s.backend_xmin IS NOT NULL AND s.pid <> pg_catalog.pg_backend_pid() \
+             AND s.xact_start <= $1 AND s.xact_start > $2 LIMIT 1",
+            &[Ty::Timestamptz, Ty::Timestamptz],
+            &[
+                Value::timestamptz(moment),
+                Value::timestamptz(time::now().saturating_sub(grace)),
+            ],
+        )?;
+        Ok(rows.get(0, 0).as_int4())
+    })
 }
 
 /// Truncates a table that has no message, unless somebody was faster to use it.
 pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
     let _ours = OwnDdl::begin();
-    let tables = [Some(part.table), annex(part)];
     if xact::is_tied() {
         return Ok(false);
     }
-    if !tables
+    let Some(annex) = look(part, Table::annex) else {
+        return Ok(false);
+    };
+    if ![Some(part.table), annex]
         .into_iter()
         .flatten()
         .all(|t| rel::try_hold(t, Lock::Exclusive))

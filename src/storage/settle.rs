@@ -187,6 +187,9 @@ fn seize(q: &Queue, ids: &[i64]) -> Vec<Place> {
             let _pinned = Pinned::now();
             let mut space = Space::to_write(q);
             let Some(place) = space.find(*id).map(|f| f.place) else {
+                if space.has_changed() {
+                    continue;
+                }
                 break;
             };
             if space.lock_waiting(&place) {
@@ -217,30 +220,50 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
 
 /// Removes everything that no open transaction is working on; tells `gone` of each.
 pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
-    let _pinned = Pinned::now();
-    let mut space = Space::to_write(q);
-    space.seek_all();
-    while let Some(facts) = space.next() {
-        wait::interruptible();
-        if space.delete(&facts.place) {
-            gone(Change::gone(q, &facts));
+    // Again, as long as messages are on the move.
+    for _ in 0..AGAIN {
+        let _pinned = Pinned::now();
+        let mut space = Space::to_write(q);
+        space.seek_all();
+        let mut is_over = true;
+        while let Some(facts) = space.next() {
+            wait::interruptible();
+            if space.delete(&facts.place) {
+                gone(Change::gone(q, &facts));
+            } else {
+                is_over &= !space.is_moved(&facts.place);
+            }
+        }
+        if is_over && !space.has_changed() {
+            break;
         }
     }
 }
 
 /// Adds failures to a message whose transaction rolled back, unless somebody has it locked.
 pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
-    let _pinned = Pinned::now();
-    let mut space = Space::to_write(q);
-    let facts = space.find(id)?;
-    let more = i32::try_from(failures).unwrap_or(i32::MAX);
-    let failures = facts.failures.saturating_add(more);
-    let new = space.edited(|new| {
-        new[row::FAILURES] = Value::int4(failures);
-        new[row::LAST_ERROR] = Value::text("transaction rolled back");
-    });
-    let blamed = Facts { failures, ..facts };
-    space
-        .update(&facts.place, &new)
-        .then(|| Change::of(q, &facts, &After::Is(blamed)))
+    for _ in 0..AGAIN {
+        let _pinned = Pinned::now();
+        let mut space = Space::to_write(q);
+        let Some(facts) = space.find(id) else {
+            if space.has_changed() {
+                continue;
+            }
+            break;
+        };
+        let more = i32::try_from(failures).unwrap_or(i32::MAX);
+        let failures = facts.failures.saturating_add(more);
+        let new = space.edited(|new| {
+            new[row::FAILURES] = Value::int4(failures);
+            new[row::LAST_ERROR] = Value::text("transaction rolled back");
+        });
+        let blamed = Facts { failures, ..facts };
+        if space.update(&facts.place, &new) {
+            return Some(Change::of(q, &facts, &After::Is(blamed)));
+        }
+        if !space.is_moved(&facts.place) {
+            break;
+        }
+    }
+    None
 }

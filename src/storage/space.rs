@@ -116,7 +116,7 @@ impl<'a> Space<'a> {
     fn new(q: &'a Queue, is_for_writing: bool) -> Self {
         let (before, map) = (q.known_map(), q.map_now());
         // Between the snapshot and this, rows may have moved to where they are not seen.
-        let has_changed = before.is_some_and(|b| !Rc::ptr_eq(&b, &map));
+        let has_changed = before.is_some_and(|b| !b.is_same(&map));
         Space {
             q,
             is_for_writing,

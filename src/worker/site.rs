@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 
 /// Options are read again after so long, should nobody have told that they changed.
 const KNOWN_FOR: Micros = 300 * SECOND;
+/// So are the queues themselves.
+const LISTED_EVERY: Micros = 10 * SECOND;
 /// That something was done is written down at most this often; that it was looked at is kept in
 /// shared memory, so that an idle server writes nothing.
 const WRITTEN_EVERY: Micros = 60 * SECOND;
@@ -140,7 +142,11 @@ impl Site {
             return Step::SleepUntil(now);
         }
         let next = self.charges.iter().map(Charge::next).min();
-        let soonest = next.unwrap_or(Micros::MAX).min(self.listed + interval());
+        let listing = match self.charges.is_empty() {
+            true => now + interval(),
+            false => self.listed + LISTED_EVERY.max(interval()),
+        };
+        let soonest = next.unwrap_or(Micros::MAX).min(listing);
         Step::SleepUntil(soonest.max(now))
     }
 
@@ -235,7 +241,7 @@ impl Site {
         if has_news {
             self.charges.iter_mut().for_each(|c| c.known = 0);
         }
-        if !has_news && now - self.listed < interval() {
+        if !has_news && now - self.listed < LISTED_EVERY.max(interval()) {
             return None;
         }
         self.listed = now;

@@ -18,6 +18,7 @@ const STEP: i64 = 8;
 /// A backlog is in about so many segments at most, up to `MOST` in each: everyone who looks through the
 /// queue locks all of them.
 const SPREAD: i64 = 16;
+const FIXED_SPREAD: i64 = 256;
 
 /// What is known of the segment before.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,11 @@ pub fn next(last: Option<Last>, interval: i64) -> i64 {
     };
     let wanted = by_time.max(FIRST).min(by_weight).max(FIRST / STEP);
     whole(wanted.max(last.backlog / SPREAD).min(MOST))
+}
+
+/// How many ids come next where somebody has said how many, but not for how long a backlog.
+pub fn fixed(ids: i64, backlog: i64) -> i64 {
+    whole(ids.max((backlog / FIXED_SPREAD).min(MOST)))
 }
 
 /// In whole blocks, at least one.
@@ -112,6 +118,14 @@ mod tests {
             n += 1;
         }
         assert!(n < 150, "{n} segments");
+    }
+
+    #[test]
+    fn a_fixed_size_bends_to_a_long_backlog() {
+        assert_eq!(fixed(100, 0), 128);
+        assert_eq!(fixed(128, 128 * 256), 128);
+        assert_eq!(fixed(128, 1 << 20), 4096);
+        assert_eq!(fixed(1 << 25, 1 << 40), 1 << 25);
     }
 
     #[test]
