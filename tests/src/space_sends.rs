@@ -199,6 +199,8 @@ async fn delayed_from_long_ago(cx: Cx) {
     traffic.turns(4).await;
     let (short, long): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, short)| *short);
     traffic.sent.extend(short.iter().map(|(id, _)| id));
+    traffic.drain().await;
+    traffic.turns(4).await;
     let c = &traffic.c;
     space::until(
         c,
