@@ -51,11 +51,24 @@ mod roles;
 mod rollbacks;
 mod server;
 mod settle;
+mod space;
+mod space_callers;
+mod space_catalogs;
+mod space_crash;
+mod space_dump;
+mod space_parking;
+mod space_pinned;
+mod space_rotation;
+mod space_sends;
+mod space_standby;
+mod space_verbs;
+mod spread;
 mod standby;
 mod status;
 mod storage;
 mod stress;
 mod tables;
+mod traffic;
 mod upgrade;
 mod values;
 mod verbs;
@@ -116,6 +129,16 @@ fn all() -> Vec<harness::Test> {
         follow::tests(),
         lifecycle::tests(),
         pooler::tests(),
+        space_crash::tests(),
+        space_dump::tests(),
+        space_standby::tests(),
+        space_catalogs::tests(),
+        space_callers::tests(),
+        space_parking::tests(),
+        space_rotation::tests(),
+        space_pinned::tests(),
+        space_sends::tests(),
+        space_verbs::tests(),
     ]
     .into_iter()
     .flatten()
