@@ -98,12 +98,17 @@ impl Held {
             let why = now.kept_by.as_deref().unwrap_or_default();
             assert!(!why.is_empty(), "nobody knows what keeps {now:?}");
         }
+        // Readers look after a queue now and then only.
+        let slack = if self.upkeep == Upkeep::Readers { 8 } else { 2 };
         let others = parts.iter().filter(|part| part.is_old()).count();
         assert!(
-            others <= kept.len() + 2,
+            others <= kept.len() + slack,
             "others are held back, too: {parts:#?}"
         );
-        assert!(self.traffic.used.len() <= FEW + kept.len(), "{parts:#?}");
+        assert!(
+            self.traffic.used.len() <= FEW + slack + kept.len(),
+            "{parts:#?}"
+        );
     }
 
     /// Now they have their turn, too, and everything was had once.
