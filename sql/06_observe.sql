@@ -75,7 +75,8 @@ CREATE VIEW mq.segments WITH (security_barrier) AS
 SELECT c.relname::text AS queue, p.relname::text AS storage,
        (ARRAY['open', 'closed', 'free', 'parked', 'leaving', 'dormant', 'drained'])[s.state + 1]
            AS state,
-       s.first_id, s.past_id - 1 AS last_id, pg_total_relation_size(p.oid) AS bytes, s.since,
+       CASE WHEN s.k > 0 THEN s.first_id END AS first_id,
+       CASE WHEN s.k > 0 THEN s.past_id - 1 END AS last_id, pg_total_relation_size(p.oid) AS bytes, s.since,
        mq_internal.kept_by(q.view, s.k) AS kept_by
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
@@ -88,6 +89,6 @@ JOIN pg_class p ON p.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname 
     AND p.relname = 'q_' || q.n || CASE WHEN s.k > 0 THEN '_s' || s.k
                                         WHEN s.k < 0 THEN '_p' ELSE '' END
 WHERE mq_internal.visible(q.view)
-ORDER BY 1, s.first_id NULLS LAST, 2;
+ORDER BY 1, 4 NULLS LAST, 2;
 
 GRANT SELECT ON mq.queues, mq.metrics, mq.segments TO PUBLIC;

@@ -62,6 +62,9 @@ pub const PARENT: i32 = 0;
 /// The number of the second parked table.
 pub const SECOND: i32 = -1;
 
+/// In place of a range: the table was never used.
+pub const NEW: i64 = -1;
+
 /// What is appended to the parent's name for a table.
 pub fn suffix(k: i32) -> String {
     match k {
@@ -106,6 +109,11 @@ impl Part {
             && self.index == other.index
             && self.ranks_index == other.ranks_index
             && self.expiry_index == other.expiry_index
+    }
+
+    /// A parked table that was never used.
+    pub fn is_new(&self) -> bool {
+        self.k <= PARENT && self.first == NEW
     }
 
     /// Whether rows may be entered.

@@ -47,11 +47,20 @@ struct Seen {
     low: i64,
     /// Since when there is none at all.
     empty_since: Option<Micros>,
-    /// Who had it locked when messages were first to be moved from it into which table, in which use:
-    /// a browser among them may not know of that table.
-    browsers: Option<(i32, Micros, Vec<Holder>)>,
     /// Not before this are its messages counted again.
     count_at: Micros,
+}
+
+impl Seen {
+    fn new(holders: Vec<Holder>) -> Self {
+        Seen {
+            holders,
+            is_settled: false,
+            low: 0,
+            empty_since: None,
+            count_at: 0,
+        }
+    }
 }
 
 /// A table in one use: storage of the queue, number, since when.
@@ -244,9 +253,6 @@ fn treat(
     if !is_parked || may_move == 0 {
         return Ok(Found::Kept);
     }
-    if !knows_target(q, map, part) {
-        return Ok(Found::Kept);
-    }
     let begun = touch::begin(q, first);
     let moved = rotate::park(q, map, part, first, may_move)?;
     note_locked(q, &moved);
@@ -257,39 +263,13 @@ fn treat(
     })
 }
 
-/// Whether everybody who browses a table also browses the one that is moved to: a statement reads the
-/// tables that there were when it was planned, with a snapshot that may be newer.
-fn knows_target(q: &Queue, map: &Map, part: &Part) -> bool {
-    let Some(target) = map.parked().first() else {
-        return false;
-    };
-    let cleared = remember(q, part, |seen| {
-        let is_for = |b: &&mut (i32, Micros, Vec<Holder>)| (b.0, b.1) == (target.k, target.since);
-        if seen.browsers.as_mut().filter(is_for).is_none() {
-            let holders = holders::of(part.table, Lock::Exclusive);
-            seen.browsers = Some((target.k, target.since, holders));
-        }
-        seen.browsers.as_mut().is_some_and(|(_, _, holders)| {
-            holders.retain(|h| !h.has_ended());
-            holders.is_empty()
-        })
-    });
-    cleared == Some(true)
-}
-
 /// The lowest id that may have a message in a table, once nobody can enter one any more.
 fn settled(q: &Queue, part: &Part) -> Option<i64> {
     let key = (u32::from(q.storage), part.k, part.since);
     SEEN.with(|s| {
         let mut all = s.borrow_mut();
-        let seen = all.entry(key).or_insert_with(|| Seen {
-            holders: holders::of(part.table, Lock::Freeze),
-            is_settled: false,
-            low: 0,
-            empty_since: None,
-            browsers: None,
-            count_at: 0,
-        });
+        let holders = || holders::of(part.table, Lock::Freeze);
+        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
         seen.holders.retain(|h| !h.has_ended());
         seen.is_settled |= seen.holders.is_empty();
         seen.is_settled.then_some(seen.low)
@@ -347,14 +327,7 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
     let key = (u32::from(q.storage), target.k, target.since);
     let is_time = SEEN.with(|s| {
         let mut all = s.borrow_mut();
-        let seen = all.entry(key).or_insert_with(|| Seen {
-            holders: Vec::new(),
-            is_settled: false,
-            low: 0,
-            empty_since: None,
-            browsers: None,
-            count_at: 0,
-        });
+        let seen = all.entry(key).or_insert_with(|| Seen::new(Vec::new()));
         let is_time = seen.count_at <= now;
         if is_time {
             seen.count_at = now + COUNTED_EVERY * (1 + pages / 1000);
@@ -364,7 +337,11 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
     if !is_time || !rotate::is_on_few_pages(target, pages / 4) {
         return Ok((false, true));
     }
-    Ok((rotate::turn_over(q, map)?, true))
+    let done = match map.all().find(|p| p.k <= PARENT && p.k != target.k) {
+        None => rotate::make_second(q)?,
+        Some(other) => is_known(q, other) && rotate::turn_over(q, target, other)?,
+    };
+    Ok((done, true))
 }
 
 enum Truncated {
@@ -372,6 +349,23 @@ enum Truncated {
     /// Nobody looks there any more.
     Left,
     No,
+}
+
+/// Whether everybody who browses the queue knows of a table: a statement reads the tables that there
+/// were when it was planned, with a snapshot that may be newer than what is moved meanwhile.
+fn is_known(q: &Queue, part: &Part) -> bool {
+    if !part.is_new() {
+        return true;
+    }
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        // Every browser has the parent locked.
+        let holders = || holders::of(q.storage, Lock::Exclusive);
+        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
+        seen.holders.retain(|h| !h.has_ended());
+        seen.holders.is_empty()
+    })
 }
 
 /// Truncates a table without a message, since then, if it `may` be now; or, if somebody uses it, has

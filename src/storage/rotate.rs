@@ -3,7 +3,7 @@
 
 use super::row::{self, Facts};
 use crate::catalog::Queue;
-use crate::catalog::map::{Map, PARENT, Part, SECOND, State, suffix};
+use crate::catalog::map::{Map, NEW, PARENT, Part, SECOND, State, suffix};
 use crate::error::Result;
 use crate::pg::event::OwnDdl;
 use crate::pg::holders;
@@ -141,20 +141,20 @@ fn can_make(q: &Queue) -> bool {
 }
 
 /// What is parked goes to the other of the two tables from now on.
-pub fn turn_over(q: &Queue, map: &Map) -> Result<bool> {
-    let Some(target) = map.parked().first() else {
-        return Ok(false);
-    };
-    let other = if target.k == PARENT { SECOND } else { PARENT };
-    if other == SECOND && !map.all().any(|p| p.k == SECOND) {
-        if !can_make(q) {
-            return Ok(false);
-        }
-        make(q, SECOND)?;
-    }
-    let (state, range) = (State::Target, None);
-    write(q, other, &Entry { state, range })?;
+pub fn turn_over(q: &Queue, target: &Part, other: &Part) -> Result<bool> {
+    turn(q, other, State::Target)?;
     turn(q, target, State::Source)?;
+    Ok(true)
+}
+
+/// Makes the second parked table. False when that cannot be done now.
+pub fn make_second(q: &Queue) -> Result<bool> {
+    if !can_make(q) {
+        return Ok(false);
+    }
+    make(q, SECOND)?;
+    let (state, range) = (State::Dormant, Some((NEW, NEW)));
+    write(q, SECOND, &Entry { state, range })?;
     Ok(true)
 }
 

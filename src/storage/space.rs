@@ -148,7 +148,8 @@ impl<'a> Space<'a> {
         if !Rc::ptr_eq(&map, &self.map) {
             let is_it = |p: &&Part| (p.k, p.first, p.past) == (part.k, part.first, part.past);
             match map.all().find(is_it) {
-                Some(now) if now.is_same(&part) => {}
+                // Its state may be another: who moves rows out of it did not wait for us.
+                Some(now) if now.is_same(&part) => opened.part = *now,
                 Some(now) => opened = Opened::new(*now, self.is_for_writing),
                 None => {
                     self.has_changed = true;

@@ -444,17 +444,20 @@ async fn planned_before_the_parked_tables_turn(cx: Cx) {
         let rest =
             format!("SELECT mq.delete('q', id) FROM mq.q WHERE state = 'delayed' AND id <> {kept}");
         traffic.c.run(&rest).await;
-        let patience = Patience::new("a message in the second of the parked tables");
-        while !space::places(&traffic.c, "q").await[&kept].ends_with("_p") {
-            if patience.is_over() {
-                panic!("{:#?}", space::parts(&traffic.c, "q").await);
-            }
+        for _ in 0..30 {
             traffic.step().await;
         }
         gate.run("SELECT pg_advisory_unlock(1)").await;
     };
     let (seen, ()) = tokio::join!(look, meanwhile);
     assert_eq!(seen, 1, "a message that has been there all the time");
+    let patience = Patience::new("a message in the second of the parked tables");
+    while !space::places(&traffic.c, "q").await[&kept].ends_with("_p") {
+        if patience.is_over() {
+            panic!("{:#?}", space::parts(&traffic.c, "q").await);
+        }
+        traffic.step().await;
+    }
 }
 
 /// What pg_dump holds while it runs: a snapshot, and a lock on every table there is.
