@@ -12,6 +12,8 @@ pub mod event;
 pub mod holders;
 pub mod index;
 pub mod moment;
+mod pinned;
+mod place;
 pub mod prepared;
 pub mod rel;
 pub mod report;

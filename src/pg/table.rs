@@ -11,55 +11,13 @@
 
 use super::calm;
 use super::index::{Entries, INDEXES, Known};
+pub use super::pinned::Pinned;
+pub use super::place::{Lost, Tid};
 use super::value::{Oid, Value};
 use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
-
-/// Where a row version lies.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Tid {
-    pub block: u32,
-    offset: u16,
-}
-
-impl Tid {
-    pub(in crate::pg) fn pointer(self) -> pg_sys::ItemPointerData {
-        let mut p = pg_sys::ItemPointerData::default();
-        pgrx::itemptr::item_pointer_set_all(&mut p, self.block, self.offset);
-        p
-    }
-
-    pub(in crate::pg) fn of(pointer: pg_sys::ItemPointerData) -> Self {
-        let (block, offset) = pgrx::itemptr::item_pointer_get_both(pointer);
-        Tid { block, offset }
-    }
-}
-
-/// A snapshot of the present, active until dropped. Own writes so far are in it.
-pub struct Pinned(pub(in crate::pg) ());
-
-impl Pinned {
-    pub fn now() -> Self {
-        // SAFETY: pushes a snapshot of the present, popped when dropped.
-        unsafe {
-            pg_sys::CommandCounterIncrement();
-            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        }
-        Pinned(())
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // An error resets the stack of snapshots by itself.
-        if !std::thread::panicking() {
-            // SAFETY: pops what `now` pushed: connections in between are over.
-            unsafe { pg_sys::PopActiveSnapshot() };
-        }
-    }
-}
 
 /// What the executor needs to keep indexes in step.
 struct Indexes {
@@ -99,34 +57,6 @@ fn must_lock_first() -> bool {
 
 /// How many rows are given to the access method at once.
 const MANY: usize = 500;
-
-/// Why a row version was not to be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lost {
-    /// Somebody else has changed or removed it.
-    Taken,
-    /// Somebody else is at it: this transaction, if the row says.
-    Busy(u32),
-    /// It was moved to another table (`Table::move_out`).
-    Moved,
-}
-
-impl Lost {
-    fn of(result: pg_sys::TM_Result::Type, failure: &pg_sys::TM_FailureData) -> Self {
-        // What marks a row as moved: `ItemPointerSetMovedPartitions`.
-        let to = Tid::of(failure.ctid);
-        match result {
-            pg_sys::TM_Result::TM_BeingModified | pg_sys::TM_Result::TM_WouldBlock => {
-                Lost::Busy(u32::from(failure.xmax))
-            }
-            _ if to.block == pg_sys::InvalidBlockNumber && to.offset == MOVED => Lost::Moved,
-            _ => Lost::Taken,
-        }
-    }
-}
-
-/// `MovedPartitionsOffsetNumber`, which is a macro.
-const MOVED: u16 = 0xfffd;
 
 impl Table {
     pub fn open(table: Oid) -> Self {

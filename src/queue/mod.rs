@@ -9,4 +9,5 @@ pub mod redrive;
 pub mod rotate;
 pub mod send;
 pub mod settle;
+pub mod tend;
 pub mod upkeep;

@@ -7,7 +7,7 @@ use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
-use crate::queue::rotate;
+use crate::queue::tend;
 use crate::storage::claim::{self, Claim, Claimed, Take};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
@@ -64,7 +64,7 @@ pub fn hand_out(
     note(q, changes);
     bury::over(q, &over, now)?;
     begun.told();
-    rotate::after_read(q);
+    tend::after_read(q);
     totals::count(q, Total::Delivered, n);
     totals::count(q, Total::Failed, ended);
     if let Take::Away = take {

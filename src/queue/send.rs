@@ -7,7 +7,7 @@ use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
-use crate::queue::rotate;
+use crate::queue::tend;
 use crate::storage::insert::{self, Message};
 use crate::storage::row::{Change, rank_of};
 use crate::storage::{keys, length};
@@ -288,7 +288,7 @@ fn enter(q: &Queue, n: i64, last_id: i64, now: Micros, insert: impl FnOnce()) ->
             }
         }
     }
-    rotate::before_send(q, last_id);
+    tend::before_send(q, last_id);
     insert();
     notify::sent(q);
     Ok(())

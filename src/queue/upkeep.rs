@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
-use crate::queue::{bury, look, rotate};
+use crate::queue::{bury, look, tend};
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
 use crate::wake::counts::{self, Told};
@@ -34,7 +34,7 @@ pub fn maintain(queues: &[Rc<Queue>]) -> Result<u64> {
         }
     }
     count_all();
-    queues.iter().for_each(|q| rotate::tend_at_commit(q));
+    queues.iter().for_each(|q| tend::at_commit(q));
     Ok(done)
 }
 

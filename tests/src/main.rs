@@ -52,6 +52,7 @@ mod rollbacks;
 mod server;
 mod settle;
 mod space;
+mod space_batches;
 mod space_callers;
 mod space_catalogs;
 mod space_crash;
@@ -135,6 +136,7 @@ fn all() -> Vec<harness::Test> {
         space_catalogs::tests(),
         space_callers::tests(),
         space_parking::tests(),
+        space_batches::tests(),
         space_rotation::tests(),
         space_pinned::tests(),
         space_sends::tests(),

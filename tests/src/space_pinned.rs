@@ -191,6 +191,12 @@ async fn browser(cx: Cx, level: &str) {
     let mut present = space::segments(&held.traffic.c, "q").await;
     present.retain(|part| part.state == "open");
     assert!(!present.is_empty());
+    // So long it might still be about to look at something for the first time (`move_grace`).
+    let is_old = format!(
+        "SELECT now() - xact_start > '150 ms' FROM pg_stat_activity WHERE pid = {}",
+        held.holder.pid
+    );
+    held.traffic.c.until(&is_old).await;
     held.stays(&present).await;
     held.holder.run(look).await;
     held.holder.run("COMMIT").await;
