@@ -98,6 +98,12 @@ pub fn is_ending(xid: u32) -> bool {
     !conflicts(&transaction(xid), pg_sys::ShareLock as i32).is_empty()
 }
 
+/// Whether a transaction is not over yet, as far as its rows are concerned.
+pub fn is_running(xid: u32) -> bool {
+    // SAFETY: looks at shared memory.
+    unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
+}
+
 /// What nobody but those who move rows, and those who wait for them, locks.
 const MOVES: u16 = 1;
 /// What nobody but those who change a map locks.

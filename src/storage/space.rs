@@ -353,7 +353,7 @@ impl<'a> Space<'a> {
         self.found().map(Walk::keep).unwrap_or_default()
     }
 
-    fn table(&mut self, k: i32) -> Option<&mut Table> {
+    fn opened(&mut self, k: i32) -> Option<&mut Opened> {
         let at = match self.opened.iter().position(|o| o.k == k) {
             Some(at) => at,
             None => {
@@ -361,47 +361,56 @@ impl<'a> Space<'a> {
                 self.open(part)?
             }
         };
-        self.opened.get_mut(at).map(|o| &mut o.table)
+        self.opened.get_mut(at)
+    }
+
+    /// Does something to the row at a place. Where it is on the move, that is waited for; and where who
+    /// was at it has ended meanwhile, it is seen what became of it.
+    fn attempt(&mut self, place: &Place, act: impl Fn(&mut Table) -> bool) -> bool {
+        let Some(opened) = self.opened(place.k) else {
+            return false;
+        };
+        if act(&mut opened.table) {
+            return true;
+        }
+        match opened.table.lost() {
+            // Nobody moves what lies where it belongs.
+            Lost::Busy(xid) if opened.part.state != State::Open => {
+                let is_over = rel::internal("segment")
+                    .is_some_and(|map| holders::await_moves(map, xid))
+                    || !holders::is_running(xid);
+                is_over && act(&mut opened.table)
+            }
+            _ => false,
+        }
     }
 
     /// Replaces the row at a place; false when it is somebody else's.
     pub fn update(&mut self, place: &Place, new: &[Value]) -> bool {
-        self.table(place.k)
-            .is_some_and(|t| t.update(place.tid, new))
+        self.attempt(place, |t| t.update(place.tid, new))
     }
 
     pub fn delete(&mut self, place: &Place) -> bool {
-        self.table(place.k).is_some_and(|t| t.delete(place.tid))
+        self.attempt(place, |t| t.delete(place.tid))
     }
 
     /// Locks the row at a place; false when it is somebody else's.
     pub fn lock(&mut self, place: &Place) -> bool {
-        self.table(place.k).is_some_and(|t| t.lock(place.tid))
+        self.attempt(place, |t| t.lock(place.tid))
     }
 
     /// The same, and waits for whoever is at it; false when it was changed.
     pub fn lock_waiting(&mut self, place: &Place) -> bool {
-        self.table(place.k)
-            .is_some_and(|t| t.lock_waiting(place.tid))
+        self.opened(place.k)
+            .is_some_and(|o| o.table.lock_waiting(place.tid))
     }
 
-    /// Whether the row at a place, which was not to be had, is or was on the move: then it is found
-    /// elsewhere, in a new snapshot. Waits for who moves it.
-    pub fn is_moved(&mut self, place: &Place) -> bool {
-        let Some(at) = self.opened.iter().position(|o| o.k == place.k) else {
-            return self.has_changed;
-        };
-        let Some(opened) = self.opened.get(at) else {
-            return false;
-        };
-        match opened.table.lost() {
-            Lost::Moved => true,
-            Lost::Taken => false,
-            // Nobody moves what lies where it belongs.
-            Lost::Busy(_) if opened.part.state == State::Open => false,
-            Lost::Busy(xid) => {
-                rel::internal("segment").is_some_and(|map| holders::await_moves(map, xid))
-            }
+    /// Whether the row at a place, which was not to be had, was moved: then it is found elsewhere, in a
+    /// new snapshot.
+    pub fn is_moved(&self, place: &Place) -> bool {
+        match self.opened.iter().find(|o| o.k == place.k) {
+            Some(opened) => opened.table.lost() == Lost::Moved,
+            None => self.has_changed,
         }
     }
 
