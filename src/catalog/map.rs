@@ -270,7 +270,7 @@ pub(super) fn load(n: i32) -> Option<Map> {
 
 impl Map {
     /// Whether it will be another one soon.
-    pub(super) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         self.is_passing
     }
 }

@@ -22,7 +22,9 @@ use std::rc::Rc;
 /// The map, which nobody else changes before the transaction ends; none when somebody else is at it.
 pub fn begin(q: &Queue) -> Option<Rc<Map>> {
     let catalog = rel::internal("segment")?;
-    holders::try_take_map(catalog, q.storage).then(|| q.map_now())
+    let map = holders::try_take_map(catalog, q.storage).then(|| q.map_now())?;
+    // A range that is not to be used yet is not in it: whoever went on from there would give it twice.
+    (!map.is_passing()).then_some(map)
 }
 
 /// All ids below this one have been given out, but for some that are yet to be used.
@@ -245,6 +247,9 @@ pub fn is_on_few_pages(part: &Part, most: i64) -> bool {
 
 /// What a table and its indexes weigh, in bytes.
 pub fn weight(part: &Part) -> i64 {
+    if !rel::is_free(part.table, Lock::Read) {
+        return 0;
+    }
     spi::connect(|spi| {
         let rows = spi.query(
             "SELECT pg_catalog.pg_total_relation_size($1)",
@@ -372,6 +377,10 @@ pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
         .flatten()
         .all(|t| rel::try_hold(t, Lock::Exclusive))
     {
+        return Ok(false);
+    }
+    // In a parked table plain SQL may have written meanwhile.
+    if part.k <= PARENT && first_live(part, 0) != Some(None) {
         return Ok(false);
     }
     spi::connect(|spi| {
