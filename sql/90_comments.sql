@@ -172,7 +172,7 @@ COMMENT ON COLUMN mq.queues.created_at IS
   'When the queue was created.';
 
 COMMENT ON COLUMN mq.queues.segment_size IS
-  'How many messages a segment of the storage takes; null: as pg_broker.segment_size says.';
+  'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 
 COMMENT ON VIEW mq.segments IS
   'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on; pg_monitor sees all.';

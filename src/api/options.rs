@@ -103,13 +103,16 @@ fn window(queue: &str, i: Interval) -> Result<Interval> {
     positive(queue, "dedup_window", i)
 }
 
+/// As much as `pg_broker.segment_size` may be.
+const MOST: i64 = 100_000_000;
+
 /// A segment has at least as many messages as are given ids at once.
 fn segment_size(queue: &str, value: Value) -> Result<Option<i32>> {
     match value.as_int4() {
-        Some(n) if i64::from(n) < BLOCK => Err(Error::argument(
+        Some(n) if n != 0 && !(BLOCK..=MOST).contains(&i64::from(n)) => Err(Error::argument(
             queue,
             "segment_size",
-            format!("must be at least {BLOCK}, not {n}"),
+            format!("must be 0 (by the rate) or between {BLOCK} and {MOST}, not {n}"),
         )),
         other => Ok(other),
     }

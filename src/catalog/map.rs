@@ -219,14 +219,20 @@ pub(super) fn load(n: i32) -> Option<Map> {
         while walk.next() {
             let row: [_; column::ALL] = std::array::from_fn(|i| walk.get(i));
             let k = row[column::K].as_int4()?;
+            let state = State::of(row[column::STATE].as_int2()?);
             let found = match k {
                 PARENT => parent,
-                _ => tables(n, k)?,
+                _ => match tables(n, k) {
+                    Some(found) => found,
+                    // Dropped since that snapshot, as one that nobody needs may be.
+                    None if state == State::Free => continue,
+                    None => return None,
+                },
             };
             let moved_at = row[column::MOVED_AT].as_timestamptz();
             let moved_by = row[column::MOVED_BY].as_int8().map(narrow);
             let part = Part {
-                state: State::of(row[column::STATE].as_int2()?),
+                state,
                 first: row[column::FIRST].as_int8().unwrap_or_default(),
                 past: row[column::PAST].as_int8().unwrap_or_default(),
                 since: row[column::SINCE].as_timestamptz().unwrap_or_default(),

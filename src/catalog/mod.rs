@@ -62,18 +62,31 @@ impl Queue {
 
     /// Which tables there are.
     pub fn map(&self) -> Rc<Map> {
+        match self.try_map() {
+            Some(map) => map,
+            None => report::raise(Error::BrokenQueue(self.name.clone())),
+        }
+    }
+
+    /// The same; none when one of them is missing.
+    fn try_map(&self) -> Option<Rc<Map>> {
         forget_changed();
         let is_right = !self.map.is_stale.get() && !self.map.is_alone.get();
         if let Some(map) = self.known_map().filter(|m| is_right && !m.is_passing()) {
-            return map;
+            return Some(map);
         }
         self.map.is_stale.set(false);
-        let Some(map) = map::load(self.n) else {
-            report::raise(Error::BrokenQueue(self.name.clone()));
-        };
-        let map = Rc::new(map);
+        // What was changed while it was read is there, or gone, at the second time.
+        let map = map::load(self.n).or_else(|| {
+            holders::hear();
+            map::load(self.n)
+        });
+        if map.is_none() {
+            self.map.is_stale.set(true);
+        }
+        let map = Rc::new(map?);
         self.map.known.replace(Some(map.clone()));
-        map
+        Some(map)
     }
 
     /// The same, when all is heard that others have told of.
@@ -303,7 +316,11 @@ pub fn try_open_oid(view: Oid) -> Result<Option<Rc<Queue>>> {
     }
     let q = behind(view)?;
     Ok(q.filter(|q| {
-        q.map_now().live.iter().all(|p| {
+        holders::hear();
+        let Some(map) = q.try_map() else {
+            return false;
+        };
+        map.live.iter().all(|p| {
             let relations = [p.table, p.index, p.ranks_index, p.expiry_index];
             relations.iter().all(|r| rel::is_free(*r, Lock::Read))
         })

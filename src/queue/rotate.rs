@@ -168,14 +168,16 @@ fn spare(map: &Map, now: Micros) -> Option<&Part> {
         .max_by_key(|p| p.k)
 }
 
+/// How many messages a segment is to take, if somebody has said.
+pub fn fixed_size(q: &Queue) -> Option<i32> {
+    let own = q.options.segment_size;
+    Some(own.unwrap_or(settings::SEGMENT_SIZE.get())).filter(|size| *size > 0)
+}
+
 /// The ids that the next segment is to have, if there is to be one.
 fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
     let interval = Micros::from(settings::ROTATION_INTERVAL.get()) * 1000;
-    let fixed = match q.options.segment_size {
-        Some(size) => Some(size),
-        None => Some(settings::SEGMENT_SIZE.get()).filter(|size| *size > 0),
-    };
-    let fixed = fixed.map(|size| space::whole(i64::from(size)));
+    let fixed = fixed_size(q).map(|size| space::whole(i64::from(size)));
     let (first, last) = match map.ranges() {
         [] if given <= fixed.unwrap_or(space::FIRST) => return None,
         [] => (given, None),
@@ -396,11 +398,10 @@ pub fn lasts(q: &Queue, now: Micros) -> Option<Micros> {
     let [.., b, c] = map.ranges() else {
         return None;
     };
-    let is_fixed = q.options.segment_size.is_some() || settings::SEGMENT_SIZE.get() > 0;
     // Those that are chosen begin small, and grow.
-    let is_known = is_fixed && b.state == State::Open && now - c.since < MINUTE;
+    let is_known = fixed_size(q).is_some() && b.state == State::Open && now - c.since < MINUTE;
     // Each began when the one before it came into use.
-    is_known.then_some(c.since - b.since)
+    is_known.then_some((c.since - b.since).max(now - c.since))
 }
 
 /// What keeps one of a queue's tables that is used up from being truncated, for people.

@@ -2,7 +2,7 @@
 //! of what there are ranges for; or, where none looks after it, senders and readers themselves, just
 //! before they commit.
 
-use super::rotate::step;
+use super::rotate::{fixed_size, step};
 use crate::catalog::map::{Map, Part, State};
 use crate::catalog::{self, Queue};
 use crate::pg::bell;
@@ -10,7 +10,6 @@ use crate::pg::rel::Lock;
 use crate::pg::time::{self, Micros};
 use crate::pg::wait;
 use crate::pg::xact;
-use crate::settings;
 use pg_broker_core::space;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -37,18 +36,7 @@ const TENDED_EVERY: Micros = 100_000;
 fn is_near_end(q: &Queue, map: &Map, last_id: i64) -> bool {
     match map.ranges().last() {
         Some(last) => last_id >= last.first,
-        None => {
-            let size = q
-                .options
-                .segment_size
-                .unwrap_or(settings::SEGMENT_SIZE.get());
-            last_id
-                > if size > 0 {
-                    i64::from(size)
-                } else {
-                    space::FIRST
-                }
-        }
+        None => last_id > fixed_size(q).map_or(space::FIRST, i64::from),
     }
 }
 

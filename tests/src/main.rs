@@ -63,6 +63,7 @@ mod space_rotation;
 mod space_sends;
 mod space_standby;
 mod space_verbs;
+mod space_young;
 mod spread;
 mod standby;
 mod status;
@@ -141,6 +142,7 @@ fn all() -> Vec<harness::Test> {
         space_pinned::tests(),
         space_sends::tests(),
         space_verbs::tests(),
+        space_young::tests(),
     ]
     .into_iter()
     .flatten()
