@@ -5,7 +5,8 @@ SELECT queue, segment_size FROM mq.queues ORDER BY queue;
 
 -- The option is checked, changed and reset like the others.
 SELECT mq.create_queue('tiny', segment_size => 63);
-SELECT mq.create_queue('none', segment_size => 0);
+SELECT mq.create_queue('rate', segment_size => 0);
+SELECT mq.drop_queue('rate');
 SELECT mq.create_queue('less', segment_size => -1);
 SELECT mq.alter_queue('chosen', segment_size => 63);
 SELECT mq.alter_queue('chosen', segment_size => 1000);
