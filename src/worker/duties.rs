@@ -249,7 +249,9 @@ impl Charge {
             .zip(self.next)
             .filter(|(duty, _)| (duty.is_due)(self))
             .map(|(_, at)| at);
+        // What was to come due may be settled before: that is asked now and then.
         let armed = self.armed.filter(|_| self.limited || self.notify);
+        let armed = armed.map(|at| at.min(self.now + interval()));
         let space = self.wants_space.then_some(self.space_at);
         let coming = [self.expiry.at, self.key_expiry.at].into_iter().flatten();
         // No sooner than such a duty comes round.
