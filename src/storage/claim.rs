@@ -198,6 +198,8 @@ impl<'a> Claim<'a> {
             Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
                 self.left = self.left.or(Some(row.id()));
             }
+            // Looked at again, in a new snapshot.
+            Fate::FailedOut | Fate::Expired if self.over.iter().any(|p| p.id == row.id()) => {}
             Fate::FailedOut | Fate::Expired => {
                 if space.lock(&row.place) {
                     self.over.push(row.place);

@@ -4,7 +4,7 @@
 use super::row::{self, Facts};
 use crate::catalog::Queue;
 use crate::catalog::map::{Map, NEW, PARENT, Part, SECOND, State, suffix};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::event::OwnDdl;
 use crate::pg::holders;
 use crate::pg::rel::{self, Lock};
@@ -379,9 +379,13 @@ pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
     {
         return Ok(false);
     }
-    // In a parked table plain SQL may have written meanwhile.
-    if part.k <= PARENT && first_live(part, 0) != Some(None) {
-        return Ok(false);
+    // Plain SQL may have written meanwhile; and what is lost here is lost.
+    if let Some(Some(id)) = first_live(part, 0) {
+        return Err(Error::Internal(format!(
+            "message {id} of queue \"{}\" is in table {} that was taken to be empty",
+            q.name,
+            suffix(part.k)
+        )));
     }
     spi::connect(|spi| {
         spi.utility(&format!(
