@@ -324,8 +324,11 @@ fn arm(charge: &mut Charge, now: Micros) {
         NextDue::At(next) => {
             let is_due = next.is_some_and(|at| at <= now);
             charge.has_due |= is_due;
+            // What was to come due by now may have been settled, or somebody has looked at it first: the
+            // rows tell.
+            let was = charge.armed.filter(|_| is_over && !is_due);
+            charge.blind_since = was.map(|at| at - 1);
             charge.armed = next.filter(|_| !is_due);
-            charge.blind_since = None;
             charge.asked = now;
         }
         // Nobody tells: it is looked for, once an interval, however often others wake us.
