@@ -30,7 +30,7 @@ const PATIENCE: usize = 50;
 /// Nobody waits again for so long when that was in vain.
 const IMPATIENCE: Micros = 1_000_000;
 /// A session that has to look after a queue itself does so at most this often.
-const TENDED_EVERY: Micros = 100_000;
+const TENDED_EVERY: Micros = 20_000;
 
 /// Whether new ids come near to the end of what there are ranges for.
 fn is_near_end(q: &Queue, map: &Map, last_id: i64) -> bool {

@@ -84,7 +84,7 @@ async fn rotates(cx: Cx, upkeep: Upkeep, turns: usize) {
     let (most, largest) = (traffic.most, traffic.largest);
     assert!(largest > 0, "{parts:#?}");
     // Readers look after a queue now and then; what is sent meanwhile lies beside the segments.
-    let many = if upkeep == Upkeep::Readers { 16 } else { 6 };
+    let many = if upkeep == Upkeep::Readers { 32 } else { 6 };
     assert!(
         most < many * largest + EMPTY,
         "{most} bytes once, {largest} a segment"
