@@ -33,9 +33,27 @@ CREATE TABLE mq_internal.queue (
     archive_retention interval,
     notify            boolean NOT NULL,
     paused            boolean NOT NULL,
-    paused_until      timestamptz
+    paused_until      timestamptz,
+    segment_size      int
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
+
+-- Where the messages of queue n lie beside mq_internal.q_<n>: one row a table that has been made
+-- for it (q_<n>_s<k> for k > 0, q_<n>_p for -1), and one for q_<n> itself (0) once it is not all.
+-- `state`: 0 open, 1 closed, 6 drained, 2 free; of tables for parked messages 3 target, 4 source,
+-- 5 dormant.
+CREATE TABLE mq_internal.segment (
+    n          int NOT NULL,
+    k          int NOT NULL,
+    state      smallint NOT NULL,
+    first_id   bigint,
+    past_id    bigint,
+    since      timestamptz NOT NULL,
+    changed_by bigint NOT NULL,
+    moved_at   timestamptz,
+    moved_by   bigint,
+    PRIMARY KEY (n, k)
+);
 
 -- When mq.maintain() last ran. At most one row.
 CREATE TABLE mq_internal.upkeep (
@@ -45,6 +63,7 @@ CREATE TABLE mq_internal.upkeep (
 
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue_n', '');
-GRANT SELECT, INSERT ON mq_internal.queue TO @extowner@;
+SELECT pg_catalog.pg_extension_config_dump('mq_internal.segment', '');
+GRANT SELECT, INSERT ON mq_internal.queue, mq_internal.segment TO @extowner@;
 GRANT SELECT, UPDATE ON SEQUENCE mq_internal.queue_n TO @extowner@;
 GRANT SELECT ON mq_internal.upkeep TO @extowner@;

@@ -14,6 +14,7 @@ CREATE FUNCTION mq.create_queue(
     max_bytes int DEFAULT NULL,
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
+    segment_size int DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
 REVOKE ALL ON FUNCTION mq.create_queue FROM PUBLIC;
@@ -32,6 +33,7 @@ CREATE FUNCTION mq.alter_queue(
     max_bytes int DEFAULT NULL,
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
+    segment_size int DEFAULT NULL,
     reset text[] DEFAULT NULL
 ) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_alter_queue';
 

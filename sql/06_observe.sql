@@ -50,7 +50,7 @@ SELECT c.relname::text AS queue,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
        CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
            AS paused_until,
-       q.created_at
+       q.created_at, q.segment_size
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN pg_class s ON s.relname = 'q_' || q.n
@@ -67,4 +67,28 @@ CROSS JOIN LATERAL mq_internal.measure(q.view) m
 WHERE mq_internal.visible(q.view)
 ORDER BY 1;
 
-GRANT SELECT ON mq.queues, mq.metrics TO PUBLIC;
+-- Why a table of a queue whose ids are used up is still there; null where nothing keeps it.
+CREATE FUNCTION mq_internal.kept_by(view oid, k int) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_kept_by';
+
+CREATE VIEW mq.segments WITH (security_barrier) AS
+SELECT c.relname::text AS queue, p.relname::text AS storage,
+       (ARRAY['open', 'closed', 'free', 'parked', 'leaving', 'dormant', 'drained'])[s.state + 1]
+           AS state,
+       CASE WHEN s.k > 0 THEN s.first_id END AS first_id,
+       CASE WHEN s.k > 0 THEN s.past_id - 1 END AS last_id, pg_total_relation_size(p.oid) AS bytes, s.since,
+       mq_internal.kept_by(q.view, s.k) AS kept_by
+FROM mq_internal.queue q
+JOIN pg_class c ON c.oid = q.view
+CROSS JOIN LATERAL (
+    SELECT g.k, g.state, g.first_id, g.past_id, g.since FROM mq_internal.segment g WHERE g.n = q.n
+    UNION ALL
+    SELECT 0, 3, NULL, NULL, q.created_at
+    WHERE NOT EXISTS (SELECT FROM mq_internal.segment g WHERE g.n = q.n AND g.k = 0)) s
+JOIN pg_class p ON p.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mq_internal')
+    AND p.relname = 'q_' || q.n || CASE WHEN s.k > 0 THEN '_s' || s.k
+                                        WHEN s.k < 0 THEN '_p' ELSE '' END
+WHERE mq_internal.visible(q.view)
+ORDER BY 1, 4 NULLS LAST, 2;
+
+GRANT SELECT ON mq.queues, mq.metrics, mq.segments TO PUBLIC;

@@ -128,7 +128,7 @@ COMMENT ON FUNCTION mq.redrive IS
 -- Operations ----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.maintain IS
-  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
+  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys, and takes its segments a step further. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
 COMMENT ON FUNCTION mq.status IS
   'One row about the installation: version, whether the library is preloaded, the worker, the last maintenance, and warnings, each with what to do.';
 COMMENT ON FUNCTION mq.version IS
@@ -170,6 +170,28 @@ COMMENT ON COLUMN mq.queues.paused_until IS
   'When the pause ends by itself; null: not paused, or until mq.resume.';
 COMMENT ON COLUMN mq.queues.created_at IS
   'When the queue was created.';
+
+COMMENT ON COLUMN mq.queues.segment_size IS
+  'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
+
+COMMENT ON VIEW mq.segments IS
+  'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on; pg_monitor sees all.';
+COMMENT ON COLUMN mq.segments.queue IS
+  'Name of the queue.';
+COMMENT ON COLUMN mq.segments.storage IS
+  'The table, in schema mq_internal.';
+COMMENT ON COLUMN mq.segments.state IS
+  'Of a segment: open, closed (its ids are used up), drained (its messages have all left), free. Of a table for messages outside of segments: parked, leaving (it is being emptied), dormant.';
+COMMENT ON COLUMN mq.segments.first_id IS
+  'The first id that the segment takes.';
+COMMENT ON COLUMN mq.segments.last_id IS
+  'The last id that the segment takes.';
+COMMENT ON COLUMN mq.segments.bytes IS
+  'Size with indexes and large values.';
+COMMENT ON COLUMN mq.segments.since IS
+  'Since when it has been in this state.';
+COMMENT ON COLUMN mq.segments.kept_by IS
+  'What keeps a table that is used up from being truncated: its first message, a session, or a move that older snapshots may not see.';
 
 COMMENT ON VIEW mq.metrics IS
   'What is in each queue now, and what went through it. Shows the queues that you have any privilege on; pg_monitor sees all.';

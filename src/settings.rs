@@ -18,6 +18,20 @@ pub static LEASE_COMMIT: GucSetting<LeaseCommit> =
 /// How long the first of a queue's waiters sleeps before it looks by itself, in milliseconds. Every
 /// commit wakes; this is for rows that no session reports, written by plain SQL or replication.
 pub static RECHECK: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
+/// How many messages a segment takes, for queues that do not say; 0: as many as come in one
+/// `ROTATION_INTERVAL`. Every segment in use is some space beside the messages themselves; every
+/// new one costs some rows of the catalog and a lock that standbys replay.
+pub static SEGMENT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// How long a segment of a queue that chooses for itself is to last, in milliseconds: a minute is
+/// seldom enough for the catalog, and often enough that a few segments are not much.
+pub static ROTATION_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+
+/// How long a table is kept for transactions that began before its last message left, in milliseconds:
+/// a dump has locked its tables by then, and keeps them itself.
+pub static MOVE_GRACE: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+
 /// Whether background workers do the upkeep. On: what `mq.maintain()` does is done by itself. Off
 /// is for servers where something else calls it, and for tests.
 pub static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -86,6 +100,36 @@ pub fn register(preloading: bool) {
         &MAINTENANCE_INTERVAL,
         10,
         3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.segment_size",
+        c"How many messages a segment of a queue takes.",
+        c"0: as many as come in one pg_broker.rotation_interval. A queue may have a size of its own.",
+        &SEGMENT_SIZE,
+        0,
+        100_000_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.rotation_interval",
+        c"How long a segment is to last where pg_broker.segment_size is 0.",
+        c"Shorter: less space beside the messages. Longer: fewer truncations, which standbys replay.",
+        &ROTATION_INTERVAL,
+        100,
+        86_400_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_broker.move_grace",
+        c"How long a table is kept for transactions that began before its last message left.",
+        c"It is truncated earlier when there is none.",
+        &MOVE_GRACE,
+        0,
+        86_400_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );

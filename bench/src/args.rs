@@ -17,6 +17,11 @@ usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broke
   --leased N         messages in front in the workload read-leased (100000)
   --samples N        messages of each round of the wake workload (100)
   --waiters N        sessions in the idle workload (500)
+  --space N          messages through the queue in the workload space (3000000)
+  --segment N        messages a segment there and in the workload delayed (20000; 0: automatic)
+  --parked N         messages of the stream in the workload parked (300000)
+  --delayed-seconds S  how long the workload delayed goes on (60)
+  --queues N         queues in the workload thousand (1000)
   --only A,B         only these workloads (see --list)
   --sides A,B        only these sides: ours, pgmq, sql, plain
   --quick            one-second rounds, a small backlog, five-second minutes: does it work?
@@ -42,6 +47,11 @@ pub struct Args {
     pub leased: i64,
     pub samples: usize,
     pub waiters: usize,
+    pub space: u64,
+    pub segment: i64,
+    pub parked: u64,
+    pub delayed_seconds: f64,
+    pub queues: usize,
     pub only: Vec<String>,
     pub sides: Vec<String>,
     pub check: bool,
@@ -72,6 +82,11 @@ impl Default for Args {
             leased: 100_000,
             samples: 100,
             waiters: 500,
+            space: 3_000_000,
+            segment: 20_000,
+            parked: 300_000,
+            delayed_seconds: 60.0,
+            queues: 1000,
             only: Vec::new(),
             sides: Vec::new(),
             check: false,
@@ -112,6 +127,11 @@ impl Args {
                 "--leased" => args.leased = number(&flag, &value()?)?,
                 "--samples" => args.samples = number(&flag, &value()?)?,
                 "--waiters" => args.waiters = number(&flag, &value()?)?,
+                "--space" => args.space = number(&flag, &value()?)?,
+                "--segment" => args.segment = number(&flag, &value()?)?,
+                "--parked" => args.parked = number(&flag, &value()?)?,
+                "--delayed-seconds" => args.delayed_seconds = number(&flag, &value()?)?,
+                "--queues" => args.queues = number(&flag, &value()?)?,
                 "--threads" => args.threads = number(&flag, &value()?)?,
                 "--only" => args.only = list(&value()?),
                 "--sides" => args.sides = list(&value()?),
@@ -129,6 +149,11 @@ impl Args {
                     args.leased = 20_000;
                     args.samples = 20;
                     args.waiters = 50;
+                    args.space = 200_000;
+                    args.segment = 10_000;
+                    args.parked = 50_000;
+                    args.delayed_seconds = 12.0;
+                    args.queues = 50;
                 }
                 "--check" => args.check = true,
                 "--keep" => args.keep = true,
@@ -164,6 +189,11 @@ impl Args {
             && self.leased == full.leased
             && self.samples >= full.samples
             && self.waiters >= full.waiters
+            && self.space >= full.space
+            && self.segment == full.segment
+            && self.parked >= full.parked
+            && self.delayed_seconds >= full.delayed_seconds
+            && self.queues >= full.queues
     }
 }
 

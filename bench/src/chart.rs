@@ -2,59 +2,32 @@
 
 use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::report::{Party, Report};
-use pg_broker_bench_common::text::grouped;
 
+use crate::plot::{FAINT, INK, Page, Panel, QUIET, WIDTH, colour};
 use crate::snapshot::Point;
+use crate::workload;
 
-const WIDTH: f64 = 960.0;
 const LEFT: f64 = 330.0;
 const RIGHT: f64 = 70.0;
 const BAR: f64 = 11.0;
-const INK: &str = "#1f2933";
-const FAINT: &str = "#d9dee4";
-const QUIET: &str = "#66727f";
-
-/// One colour a side, the same in both pictures.
-fn colour(side: &str) -> &'static str {
-    match side {
-        "ours" => "#0b6e6e",
-        "pgmq" => "#d9822b",
-        "plain" => "#a3475c",
-        _ => "#7a86b8",
-    }
-}
 
 pub fn svg(report: &Report, points: &[Point]) -> String {
     let mut page = Page::default();
     let (base, others) = report.against();
-    let version = condition(report, "server");
-    page.text(
-        24.0,
-        34.0,
-        19.0,
-        INK,
-        "start",
-        "pg_broker beside pgmq and hand-written SQL",
-    );
-    let about = format!(
-        "{version} · {} · {}",
-        condition(report, "machine"),
-        condition(report, "date")
-    );
-    page.text(24.0, 54.0, 11.5, QUIET, "start", &about);
+    page.head(report, "pg_broker beside pgmq and hand-written SQL");
     let mut y = 84.0;
     // Times of waking, and the CPU of waiters, differ by powers of ten: on one scale with them all
-    // other bars would be dots.
+    // other bars would be dots. Space has a chart of its own.
     let rows: Vec<&Row> = report
         .rows
         .iter()
-        .filter(|row| !row.unit.starts_with("ms"))
+        .filter(|row| !row.unit.starts_with("ms") && !workload::is_of_space(&row.key))
         .collect();
     if !others.is_empty() && !rows.is_empty() {
         y = ratios(&mut page, report, &rows, base, others, y);
     }
     if !points.is_empty() {
-        y = series(&mut page, report, points, y + 30.0);
+        y = series(&mut page, &report.parties, points, y + 30.0);
     }
     page.finish(y + 16.0)
 }
@@ -161,169 +134,15 @@ fn ratios(
 }
 
 /// Cycles a second of each side over its own minutes under the snapshot.
-fn series(page: &mut Page, report: &Report, points: &[Point], top: f64) -> f64 {
-    page.text(
-        24.0,
-        top,
-        13.5,
-        INK,
-        "start",
-        "Cycles a second of 8 clients while another session keeps a REPEATABLE READ snapshot open",
-    );
-    let (left, right) = (90.0, WIDTH - 150.0);
-    let (above, below) = (top + 22.0, top + 242.0);
-    let most = points.iter().map(|point| point.rate).fold(1.0, f64::max);
-    let step = nice(most / 4.0);
-    let highest = (most / step).ceil() * step;
-    let minutes = points
-        .iter()
-        .map(|point| point.minute)
-        .fold(0.0, f64::max)
-        .ceil()
-        .max(1.0);
-    let x = |minute: f64| left + minute / minutes * (right - left);
-    let y = |rate: f64| below - rate / highest * (below - above);
-
-    let mut rate = 0.0;
-    while rate <= highest + 0.5 {
-        page.line(left, y(rate), right, y(rate), FAINT, 1.0);
-        page.text(
-            left - 8.0,
-            y(rate) + 4.0,
-            10.5,
-            QUIET,
-            "end",
-            &grouped(rate as i64),
-        );
-        rate += step;
-    }
-    for minute in 0..=minutes as i32 {
-        page.line(
-            x(minute as f64),
-            below,
-            x(minute as f64),
-            below + 4.0,
-            QUIET,
-            1.0,
-        );
-        page.text(
-            x(minute as f64),
-            below + 17.0,
-            10.5,
-            QUIET,
-            "middle",
-            &minute.to_string(),
-        );
-    }
-    page.text(
-        (left + right) / 2.0,
-        below + 34.0,
-        11.0,
-        QUIET,
-        "middle",
-        "minutes of load on this side (the sides take turns, minute by minute)",
-    );
-
-    // Labels at the ends of the lines, pushed apart where they would overlap.
-    let mut ends: Vec<(f64, &Party)> = Vec::new();
-    for side in &report.parties {
-        let line: Vec<(f64, f64)> = points
-            .iter()
-            .filter(|point| point.side == side.name)
-            .map(|point| (x(point.minute), y(point.rate)))
-            .collect();
-        page.path(&line, colour(side.name));
-        if let Some((_, last)) = line.last() {
-            ends.push((*last, side));
-        }
-    }
-    ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut previous = f64::MIN;
-    for (end, side) in ends {
-        let end = end.max(previous + 15.0);
-        previous = end;
-        page.text(
-            right + 8.0,
-            end + 4.0,
-            12.0,
-            colour(side.name),
-            "start",
-            side.title,
-        );
-    }
-    below + 40.0
-}
-
-/// 1, 2 or 5 times a power of ten, not below the value.
-fn nice(value: f64) -> f64 {
-    let power = 10f64.powf(value.max(1.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|n| *n >= value)
-        .unwrap_or(value)
-}
-
-fn condition<'a>(report: &'a Report, name: &str) -> &'a str {
-    report
-        .conditions
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, value)| value.as_str())
-        .unwrap_or_default()
-}
-
-/// The few shapes that the chart is made of.
-#[derive(Default)]
-struct Page {
-    shapes: String,
-}
-
-impl Page {
-    fn text(&mut self, x: f64, y: f64, size: f64, ink: &str, anchor: &str, text: &str) {
-        let text = text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
-        self.shapes.push_str(&format!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" fill=\"{ink}\" \
-             text-anchor=\"{anchor}\">{text}</text>\n"
-        ));
-    }
-
-    fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, ink: &str) {
-        self.shapes.push_str(&format!(
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
-             fill=\"{ink}\"/>\n"
-        ));
-    }
-
-    fn line(&mut self, x1: f64, y1: f64, x2: f64, y2: f64, ink: &str, width: f64) {
-        self.shapes.push_str(&format!(
-            "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
-             stroke=\"{ink}\" stroke-width=\"{width}\"/>\n"
-        ));
-    }
-
-    fn path(&mut self, points: &[(f64, f64)], ink: &str) {
-        let points: Vec<String> = points
-            .iter()
-            .map(|(x, y)| format!("{x:.1},{y:.1}"))
-            .collect();
-        self.shapes.push_str(&format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{ink}\" stroke-width=\"2.2\" \
-             stroke-linejoin=\"round\"/>\n",
-            points.join(" ")
-        ));
-    }
-
-    fn finish(self, height: f64) -> String {
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" \
-             width=\"{WIDTH:.0}\" height=\"{height:.0}\" \
-             font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
-            self.shapes
-        )
-    }
+fn series(page: &mut Page, sides: &[Party], points: &[Point], top: f64) -> f64 {
+    let panel = Panel {
+        title: "Cycles a second of 8 clients while another session keeps a REPEATABLE READ \
+                snapshot open",
+        time: "minutes of load on this side (the sides take turns, minute by minute)",
+        sides,
+    };
+    panel.draw(page, top, |side| {
+        let own = points.iter().filter(|point| point.side == side.name);
+        own.map(|point| (point.minute, point.rate)).collect()
+    })
 }

@@ -3,7 +3,6 @@
 //! Measured is the time on the CPU of all processes of the server, by the kernel's account in
 //! nanoseconds, less what it was with the same sessions connected and not waiting.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pg_broker_bench_common::Result;
@@ -11,6 +10,7 @@ use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::pg::connect;
 use tokio_postgres::{Client, NoTls};
 
+use crate::process::{family, parent, spent, times};
 use crate::run::Bench;
 use crate::side::{Side, Wait};
 use crate::workload::IDLE;
@@ -82,13 +82,10 @@ impl Bench<'_> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let row = self.admin.query_one("SELECT pg_backend_pid()", &[]).await?;
         let server = parent(row.try_get(0)?).ok_or("the server's processes cannot be seen")?;
-        let (first, began) = (family(server)?, Instant::now());
+        let (first, began) = (times(&family(server)?)?, Instant::now());
         tokio::time::sleep(Duration::from_secs_f64(self.args.seconds * 2.0)).await;
-        let (last, took) = (family(server)?, began.elapsed());
-        let nanos: u64 = last
-            .iter()
-            .map(|(pid, now)| now.saturating_sub(first.get(pid).copied().unwrap_or(0)))
-            .sum();
+        let (last, took) = (times(&family(server)?)?, began.elapsed());
+        let nanos = spent(&first, &last);
         Ok(nanos as f64 / 1e6 / took.as_secs_f64())
     }
 }
@@ -101,34 +98,4 @@ async fn wait_on(client: Client, wait: String, listens: bool) {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; state and parent follow it.
-    let (_, after) = stat.rsplit_once(')')?;
-    after.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Nanoseconds on the CPU of a process and its children, by process.
-fn family(server: i32) -> Result<HashMap<i32, u64>> {
-    let mut times = HashMap::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if pid != server && parent(pid) != Some(server) {
-            continue;
-        }
-        // A process may end while it is looked at.
-        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/schedstat")) {
-            let nanos = text.split(' ').next().and_then(|field| field.parse().ok());
-            times.insert(pid, nanos.ok_or("schedstat is not readable here")?);
-        }
-    }
-    Ok(times)
 }

@@ -9,11 +9,15 @@ mod chart;
 mod client;
 mod idle;
 mod load;
+mod plot;
+mod process;
 mod promise;
 mod run;
 mod server;
 mod side;
 mod snapshot;
+mod space;
+mod thousand;
 mod wake;
 mod workload;
 
@@ -25,12 +29,12 @@ use args::Args;
 use pg_broker_bench_common::machine::{commit, load, machine, root};
 use pg_broker_bench_common::pg::connect;
 use pg_broker_bench_common::report::Report;
+use pg_broker_bench_common::text::grouped;
 use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
 use side::{SIDES, Side};
-use snapshot::Point;
-use workload::{IDLE, SNAPSHOT, WAKE};
+use workload::{DELAYED, IDLE, PARKED, SNAPSHOT, SPACE, THOUSAND, WAKE};
 
 fn main() -> ExitCode {
     ended(start())
@@ -85,7 +89,7 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     let versions = bench.install().await?;
 
     let mut rows = Vec::new();
-    let mut points = Vec::new();
+    let mut series = Series::default();
     for mut group in workload::groups(args) {
         group.retain(|workload| wanted(workload.key));
         if let Some(first) = group.first() {
@@ -103,9 +107,27 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     }
     if wanted(SNAPSHOT) && args.minutes > 0 {
         say("under an open snapshot", began);
-        let (minutes, series) = bench.snapshot().await?;
+        let (minutes, points) = bench.snapshot().await?;
         rows.extend(minutes);
-        points = series;
+        series.snapshot = points;
+    }
+    if wanted(SPACE) && args.space > 0 {
+        say("size under an open snapshot", began);
+        let (sizes, points) = bench.space().await?;
+        rows.extend(sizes);
+        series.space = points;
+    }
+    if wanted(PARKED) && args.parked > 0 {
+        say("messages that stay", began);
+        rows.extend(bench.parked().await?);
+    }
+    if wanted(DELAYED) && args.delayed_seconds > 0.0 {
+        say("delayed messages under an open snapshot", began);
+        rows.extend(bench.delayed().await?);
+    }
+    if wanted(THOUSAND) && args.queues > 0 {
+        say("many queues", began);
+        rows.extend(bench.thousand().await?);
     }
 
     let mut conditions = conditions(&root, &bench, &versions).await?;
@@ -121,7 +143,7 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     };
     let text = report.text();
     println!("{text}");
-    write(&root, args, &report, &points, &text)?;
+    write(&root, args, &report, &series, &text)?;
 
     let missed = report.verdicts().iter().any(|verdict| !verdict.is_met());
     Ok(if args.check && missed {
@@ -129,6 +151,13 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What is drawn over time.
+#[derive(Default)]
+struct Series {
+    snapshot: Vec<snapshot::Point>,
+    space: Vec<space::Point>,
 }
 
 fn say(what: &str, began: Instant) {
@@ -151,23 +180,31 @@ fn command(args: &Args) -> String {
     }
 }
 
-fn write(root: &Path, args: &Args, report: &Report, points: &[Point], text: &str) -> Result<()> {
+fn write(root: &Path, args: &Args, report: &Report, series: &Series, text: &str) -> Result<()> {
     let dir = match &args.out {
         Some(dir) => dir.clone(),
         None if args.is_full() => root.join("bench/results"),
         None => root.join(".run/bench-results"),
     };
     std::fs::create_dir_all(&dir)?;
-    let file = |ending: &str| dir.join(format!("pg{}.{ending}", args.pg));
+    let file = |ending: &str| dir.join(format!("pg{}{ending}", args.pg));
     let mut json = report.json();
-    json.insert("snapshot".into(), points.iter().map(Point::json).collect());
-    std::fs::write(file("txt"), text)?;
+    let minutes = series.snapshot.iter().map(snapshot::Point::json);
+    let seconds = series.space.iter().map(space::Point::json);
+    json.insert("snapshot".into(), minutes.collect());
+    json.insert("space".into(), seconds.collect());
+    std::fs::write(file(".txt"), text)?;
     std::fs::write(
-        file("json"),
+        file(".json"),
         format!("{:#}\n", serde_json::Value::from(json)),
     )?;
-    std::fs::write(file("svg"), chart::svg(report, points))?;
-    println!("written: {} (and .json, .svg)", file("txt").display());
+    std::fs::write(file(".svg"), chart::svg(report, &series.snapshot))?;
+    let mut kinds = ".json, .svg".to_string();
+    if !series.space.is_empty() {
+        std::fs::write(file("-space.svg"), space::svg(report, &series.space))?;
+        kinds.push_str(", -space.svg");
+    }
+    println!("written: {} (and {kinds})", file(".txt").display());
     Ok(())
 }
 
@@ -208,6 +245,20 @@ async fn conditions(
                 "{} of {} s each after {} s of warming up, the sides taking turns; \
                  under the snapshot {} minutes of {} s",
                 args.rounds, args.seconds, args.warm, args.minutes, args.minute
+            ),
+        ),
+        (
+            "space",
+            format!(
+                "{} messages through a queue, and for {} s messages delayed by 5 s, 100 a call, \
+                 under one snapshot for each side, one side after the other; {}; \
+                 autovacuum looks every second",
+                grouped(args.space as i64),
+                args.delayed_seconds,
+                match args.segment {
+                    0 => "automatic segments".to_string(),
+                    size => format!("segments of {} messages", grouped(size)),
+                }
             ),
         ),
         (

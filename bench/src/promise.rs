@@ -3,9 +3,8 @@
 use pg_broker_bench_common::floor::Floor;
 
 use crate::args::Args;
-use crate::snapshot;
-use crate::workload::{IDLE, WAL};
-use crate::{idle, wake};
+use crate::workload::{DELAYED, IDLE, PARKED, SPACE, WAL};
+use crate::{idle, snapshot, space, thousand, wake};
 
 pub fn floors(args: &Args) -> Vec<Floor> {
     let mut floors = vec![
@@ -25,6 +24,19 @@ pub fn floors(args: &Args) -> Vec<Floor> {
         Floor::value(wake::P99, 2.0),
         Floor::value(IDLE, idle::MEASURABLE),
     ];
+    let key = |workload: &str, row: &str| format!("{workload}-{row}");
+    for stream in [SPACE, DELAYED] {
+        floors.extend([
+            Floor::value(&key(stream, "above"), space::SEGMENTS),
+            Floor::row(&key(stream, "last"), &key(stream, "first"), space::STEADY),
+            Floor::value(&key(stream, "catalogs"), space::CATALOG_GROWTH),
+            Floor::row(&key(stream, "dead"), &key(stream, "allowed"), 1.0),
+            Floor::value(&key(stream, "autovacuum"), 0.0),
+        ]);
+    }
+    floors.push(Floor::value(&key(PARKED, "end"), space::SEGMENTS));
+    floors.push(Floor::value(&key(PARKED, "autovacuum"), 0.0));
+    floors.extend(thousand::floors());
     if args.minutes > 1 {
         floors.push(Floor::row(
             &snapshot::key(args.minutes),

@@ -174,6 +174,30 @@ fn pieces(count: i64) -> impl Iterator<Item = i32> {
     starts.map(move |start| (count - start).min(FILL) as i32)
 }
 
+/// Makes the queue, with segments of so many messages where the side knows such; 0 leaves the size
+/// to the side.
+pub async fn create(owner: &Client, side: &Side, queue: &str, segment: i64) -> Result<()> {
+    owner.batch_execute(&side.sql(side.create, queue)).await?;
+    if segment > 0 && !side.resize.is_empty() {
+        let resize = side
+            .sql(side.resize, queue)
+            .replace("SIZE", &segment.to_string());
+        owner.batch_execute(&resize).await?;
+    }
+    Ok(())
+}
+
+/// Opens a snapshot as somebody does who has looked at something else and does not come back.
+pub async fn hold_snapshot(owner: &Client) -> Result<()> {
+    owner
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await?;
+    owner
+        .query_one("SELECT count(*) FROM pg_class", &[])
+        .await?;
+    Ok(())
+}
+
 /// Every message is accounted for: what was there and what was sent, less what was acked, is what
 /// the queue still holds; and no ack was refused.
 pub async fn verify(

@@ -52,8 +52,6 @@ impl Server {
         };
         let work = output(Command::new(scripts.join("workdir")).arg(format!("bench-{pg}")))?;
         let data = PathBuf::from(work).join("data");
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-
         let mut settings: Vec<(String, String)> = SETTINGS
             .iter()
             .map(|(k, v)| (k.to_string(), v.to_string()))
@@ -69,24 +67,45 @@ impl Server {
             settings.push((name.into(), value.into()));
         }
 
-        let server = Server {
+        Server {
             bin,
             scripts,
             data,
-            port,
+            port: 0,
             keep,
             settings,
-        };
-        server.clear()?;
-        server.initdb()?;
-        server.configure()?;
-        server
-            .pg_ctl(&["-w", "-t", "60", "-l", &server.log(), "start"])
+        }
+        .launch()
+    }
+
+    /// Another server like this one, beside it.
+    pub fn twin(&self, name: &str) -> Result<Server> {
+        let work = self.data.parent().and_then(Path::file_name);
+        let work = work.map(|name| name.to_string_lossy()).unwrap_or_default();
+        let work = format!("{work}-{name}");
+        let work = output(Command::new(self.scripts.join("workdir")).arg(work))?;
+        Server {
+            bin: self.bin.clone(),
+            scripts: self.scripts.clone(),
+            data: PathBuf::from(work).join("data"),
+            port: 0,
+            keep: self.keep,
+            settings: self.settings.clone(),
+        }
+        .launch()
+    }
+
+    fn launch(mut self) -> Result<Server> {
+        self.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        self.clear()?;
+        self.initdb()?;
+        self.configure()?;
+        self.pg_ctl(&["-w", "-t", "60", "-l", &self.log(), "start"])
             .map_err(|error| {
-                let log = output(server.run("cat").arg(server.log())).unwrap_or_default();
+                let log = output(self.run("cat").arg(self.log())).unwrap_or_default();
                 format!("{error}\n{log}")
             })?;
-        Ok(server)
+        Ok(self)
     }
 
     /// With a password, which nobody asks for: pgmq's installer takes no URL without one.

@@ -42,6 +42,8 @@ pub struct Side {
     pub wait: Wait,
     /// `$1` bodies; the command tag counts.
     pub send_batch: &'static str,
+    /// `$1` bodies, to be handed out in five seconds; the command tag counts.
+    pub send_batch_later: &'static str,
     /// → `id, body[, receipt]`; QTY is replaced by a number.
     pub read: &'static str,
     /// `$1` id, and `$2` receipt where `fenced`.
@@ -52,6 +54,12 @@ pub struct Side {
     pub fenced: bool,
     pub create: &'static str,
     pub drop: &'static str,
+    /// Gives a queue that has not been used segments of SIZE messages; nothing where there are none.
+    pub resize: &'static str,
+    /// → `oid, segment`: the tables that hold the queue's messages, and whether each is a segment.
+    pub tables: &'static str,
+    /// → how many messages the largest segment has room for; nothing where there are none.
+    pub room: &'static str,
     /// `$1` body, `$2` how many: puts them in as the side's own batch.
     pub fill: &'static str,
     /// The same, not to be handed out for ten hours.
@@ -72,6 +80,7 @@ const OURS: Side = Side {
     send_waking: "SELECT mq.send('QUEUE', $1::jsonb)",
     wait: Wait::Call("CALL mq.wait('QUEUE', '10 s')"),
     send_batch: "SELECT mq.send_batch('QUEUE', $1::jsonb[])",
+    send_batch_later: "SELECT mq.send_batch('QUEUE', $1::jsonb[], delay => interval '5 s')",
     read: "SELECT id, body, receipt FROM mq.read('QUEUE', QTY)",
     ack: "SELECT mq.ack('QUEUE', $1::bigint, $2::bigint)",
     reply: Reply::Flag,
@@ -79,6 +88,13 @@ const OURS: Side = Side {
     fenced: true,
     create: "SELECT mq.create_queue('QUEUE')",
     drop: "SELECT mq.drop_queue('QUEUE', if_exists => true)",
+    resize: "SELECT mq.alter_queue('QUEUE', segment_size => SIZE)",
+    tables: "SELECT c.oid, c.relname ~ '_s[0-9]+$' AS segment \
+             FROM pg_class c JOIN mq_internal.queue q \
+                 ON c.relname ~ ('^q_' || q.n || '(_s[0-9]+|_p)?$') \
+             WHERE q.view = 'mq.\"QUEUE\"'::regclass AND c.relkind = 'r' \
+                 AND c.relnamespace = 'mq_internal'::regnamespace",
+    room: "SELECT max(last_id - first_id + 1) FROM mq.segments WHERE queue = 'QUEUE' AND first_id IS NOT NULL",
     fill: "SELECT count(*) FROM mq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
     fill_delayed: "SELECT count(*) FROM mq.send_batch('QUEUE', \
                    array_fill($1::jsonb, ARRAY[$2::int]), delay => interval '10 hours')",
@@ -94,6 +110,7 @@ const PGMQ: Side = Side {
     send_waking: "SELECT pgmq.send('QUEUE', $1::jsonb)",
     wait: Wait::Read("SELECT msg_id, message FROM pgmq.read_with_poll('QUEUE', 30, 1, 10)"),
     send_batch: "SELECT pgmq.send_batch('QUEUE', $1::jsonb[])",
+    send_batch_later: "SELECT pgmq.send_batch('QUEUE', $1::jsonb[], 5)",
     read: "SELECT msg_id, message FROM pgmq.read('QUEUE', 30, QTY)",
     ack: "SELECT pgmq.delete('QUEUE', $1::bigint)",
     reply: Reply::Flag,
@@ -101,6 +118,9 @@ const PGMQ: Side = Side {
     fenced: false,
     create: "SELECT pgmq.create('QUEUE')",
     drop: "SELECT pgmq.drop_queue('QUEUE')",
+    resize: "",
+    tables: "SELECT 'pgmq.\"q_QUEUE\"'::regclass::oid AS oid, false AS segment",
+    room: "",
     fill: "SELECT count(*) FROM pgmq.send_batch('QUEUE', array_fill($1::jsonb, ARRAY[$2::int]))",
     fill_delayed: "SELECT count(*) FROM pgmq.send_batch('QUEUE', \
                    array_fill($1::jsonb, ARRAY[$2::int]), 36000)",
@@ -120,6 +140,8 @@ const SQL: Side = Side {
                   SELECT id FROM new, told",
     wait: Wait::Listen,
     send_batch: "INSERT INTO \"QUEUE\" (body) SELECT unnest($1::jsonb[]) RETURNING id",
+    send_batch_later: "INSERT INTO \"QUEUE\" (body, due) \
+                       SELECT unnest($1::jsonb[]), now() + interval '5 s' RETURNING id",
     read: "UPDATE \"QUEUE\" \
            SET due = clock_timestamp() + interval '30 s', attempts = attempts + 1 \
            WHERE id = ANY (ARRAY( \
@@ -138,6 +160,9 @@ const SQL: Side = Side {
                  body jsonb NOT NULL); \
              CREATE INDEX ON \"QUEUE\" (due, id)",
     drop: "DROP TABLE IF EXISTS \"QUEUE\"",
+    resize: "",
+    tables: "SELECT '\"QUEUE\"'::regclass::oid AS oid, false AS segment",
+    room: "",
     fill: "WITH new AS (INSERT INTO \"QUEUE\" (body) \
                SELECT $1::jsonb FROM generate_series(1, $2::int) RETURNING 1) \
            SELECT count(*) FROM new",

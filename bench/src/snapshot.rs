@@ -9,7 +9,7 @@ use pg_broker_bench_common::pg::connect;
 use serde_json::{Value, json};
 
 use crate::load::{Job, Tally, Times, drive};
-use crate::run::{Bench, verify};
+use crate::run::{Bench, hold_snapshot, verify};
 use crate::workload::{Front, SNAPSHOT};
 
 const CLIENTS: usize = 8;
@@ -64,12 +64,7 @@ impl Bench<'_> {
             let owner = connect(&self.url(side)).await?;
             owner.batch_execute(&side.sql(side.create, queue)).await?;
             owner.batch_execute("VACUUM (ANALYZE)").await?;
-            owner
-                .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-                .await?;
-            owner
-                .query_one("SELECT count(*) FROM pg_class", &[])
-                .await?;
+            hold_snapshot(&owner).await?;
             holders.push(owner);
         }
         self.autovacuum(true).await?;
@@ -120,7 +115,7 @@ impl Bench<'_> {
         Ok((rows, points))
     }
 
-    async fn autovacuum(&self, on: bool) -> Result<()> {
+    pub async fn autovacuum(&self, on: bool) -> Result<()> {
         let value = if on { "on" } else { "off" };
         self.admin
             .batch_execute(&format!("ALTER SYSTEM SET autovacuum = {value}"))

@@ -44,16 +44,33 @@ impl Workload {
     }
 }
 
-/// The workloads that have procedures of their own: under an open snapshot, waking, and waiters
-/// on an idle queue.
+/// The workloads that have procedures of their own: under an open snapshot, waking, waiters on an
+/// idle queue, and what becomes of the space.
 pub const SNAPSHOT: &str = "snapshot";
 pub const WAKE: &str = "wake";
 pub const IDLE: &str = "idle";
-pub const SPECIAL: [(&str, &str); 3] = [
+pub const SPACE: &str = "space";
+pub const PARKED: &str = "parked";
+pub const DELAYED: &str = "delayed";
+pub const THOUSAND: &str = "thousand";
+pub const SPECIAL: [(&str, &str); 7] = [
     (SNAPSHOT, "cycles under an open snapshot, minute by minute"),
     (WAKE, "from a commit to the waiter on an idle queue"),
     (IDLE, "what waiters on an idle queue cost the server"),
+    (SPACE, "size and throughput under an open snapshot"),
+    (PARKED, "the space that a few messages which stay hold back"),
+    (
+        DELAYED,
+        "every message delayed by 5 s, under an open snapshot",
+    ),
+    (THOUSAND, "what a thousand idle queues cost"),
 ];
+
+/// Whether the row belongs to a workload about space, which the chart of ratios leaves out.
+pub fn is_of_space(row: &str) -> bool {
+    let workload = row.split_once('-').map_or(row, |(workload, _)| workload);
+    [SPACE, PARKED, DELAYED, THOUSAND].contains(&workload)
+}
 
 /// The row that is read off the cycles of 8 clients.
 pub const WAL: &str = "wal";

@@ -6,14 +6,14 @@ use crate::catalog::{self, Queue};
 use crate::error::Result;
 use crate::pg::array;
 use crate::pg::entry::Call;
-use crate::pg::rel::{self, Privilege};
+use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::role;
 use crate::pg::roster::{self, Entry};
 use crate::pg::shmem;
 use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
-use crate::queue::{look, send};
+use crate::queue::{look, rotate, send};
 use crate::settings;
 use crate::sql_function;
 use crate::storage::length;
@@ -21,12 +21,15 @@ use crate::storage::length;
 sql_function!(mq_version, pg_finfo_mq_version, version);
 sql_function!(mq_status, pg_finfo_mq_status, status);
 sql_function!(mq_measure, pg_finfo_mq_measure, measure);
+sql_function!(mq_kept_by, pg_finfo_mq_kept_by, kept_by);
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Upkeep that is older than this deserves a warning.
 const STALE: Micros = 3_600_000_000;
 /// So long after there was no slot for a worker, none is taken to be there still.
 const RECENT: Micros = 60_000_000;
+/// A segment that lasts shorter than this is too small.
+const OFTEN: Micros = 5_000_000;
 
 fn version(_call: &Call) -> Result<Value> {
     Ok(Value::text(VERSION))
@@ -77,6 +80,35 @@ fn measure(call: &Call) -> Result<Value> {
     }
     row[12] = Value::opt(look::waiters(&known), Value::int8);
     Ok(call.row(&row))
+}
+
+/// What keeps one of a queue's tables from being truncated.
+fn kept_by(call: &Call) -> Result<Value> {
+    let (Some(view), Some(k)) = (call.arg(0).as_oid(), call.arg(1).as_int4()) else {
+        return Ok(Value::NULL);
+    };
+    if !rel::try_hold(view, Lock::Read) || !rel::exists(view) {
+        return Ok(Value::NULL);
+    }
+    let why = match catalog::behind(view)? {
+        // A standby has no data of unlogged tables.
+        Some(q) if !(q.unlogged && rel::in_recovery()) => rotate::kept_by(&q, k),
+        _ => None,
+    };
+    Ok(Value::opt(why.as_deref(), Value::text))
+}
+
+/// What is to be said of a queue's segments.
+fn segment_warning(q: &Queue) -> Option<String> {
+    let took = rotate::lasts(q, time::now())?;
+    (took < OFTEN).then(|| {
+        format!(
+            "queue \"{}\" begins a new segment every {:.1} seconds, and standbys replay the end of each \
+             with an exclusive lock: raise its segment_size, or leave it to pg_broker.rotation_interval",
+            q.name,
+            took as f64 / 1e6
+        )
+    })
 }
 
 fn sees(view: Oid, caller: Oid) -> bool {
@@ -221,6 +253,7 @@ fn status(call: &Call) -> Result<Value> {
             && let Some(q) = catalog::try_open_oid(view)?
         {
             warnings.extend(dead_letter_warning(&q)?);
+            warnings.extend(segment_warning(&q));
         }
     }
     let launcher = || roster::launcher_pid().filter(|_| settings::WORKER.get());

@@ -8,9 +8,10 @@ use crate::pg::rel::{Lock, Privilege};
 use crate::pg::time::Interval;
 use crate::pg::value::{Oid, Ty, Value};
 use crate::queue::send::{not_negative, positive};
+use pg_broker_core::ids::BLOCK;
 
 /// The options that `reset` may name.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "visibility",
     "max_failures",
     "dead_letter",
@@ -22,6 +23,7 @@ const NAMES: [&str; 11] = [
     "max_bytes",
     "archive_retention",
     "notify",
+    "segment_size",
 ];
 
 fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
@@ -101,6 +103,21 @@ fn window(queue: &str, i: Interval) -> Result<Interval> {
     positive(queue, "dedup_window", i)
 }
 
+/// As much as `pg_broker.segment_size` may be.
+const MOST: i64 = 100_000_000;
+
+/// A segment has at least as many messages as are given ids at once.
+fn segment_size(queue: &str, value: Value) -> Result<Option<i32>> {
+    match value.as_int4() {
+        Some(n) if n != 0 && !(BLOCK..=MOST).contains(&i64::from(n)) => Err(Error::argument(
+            queue,
+            "segment_size",
+            format!("must be 0 (by the rate) or between {BLOCK} and {MOST}, not {n}"),
+        )),
+        other => Ok(other),
+    }
+}
+
 /// What `reset` asks for.
 pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
     let list = args::list(queue, "reset", value, Ty::Text)?.unwrap_or_default();
@@ -147,8 +164,9 @@ pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Res
             interval(9, "archive_retention")?,
         ),
         notify: setting(reset, "notify", arg(10).as_bool()),
+        segment_size: setting(reset, "segment_size", segment_size(queue, arg(11))?),
     };
-    let given = (0..11).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
+    let given = (0..12).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
     match given {
         Some(n) => Err(Error::argument(
             queue,

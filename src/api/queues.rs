@@ -68,9 +68,7 @@ fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
         life::begun(&q);
     }
     if options.max_length.is_some() {
-        let storage =
-            rel::internal(&format!("q_{n}")).ok_or_else(|| Error::BrokenQueue(name.to_owned()))?;
-        tables::limit_length(n, role::caller(), storage, true)?;
+        tables::limit_length(n, role::caller(), view, true)?;
     }
     Ok(view)
 }
@@ -81,7 +79,7 @@ fn create_queue(call: &Call) -> Result<Value> {
     check_name(&name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
-    let if_not_exists = call.arg(13).as_bool().unwrap_or(false);
+    let if_not_exists = call.arg(14).as_bool().unwrap_or(false);
     let mut options = settings.over(&Options::default());
     let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();
     let dead = dead_letter_of(&name);
@@ -128,7 +126,7 @@ fn alter_queue(call: &Call) -> Result<Value> {
     rel::require_writable("mq.alter_queue()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
-    let reset = options::resets(&name, call.arg(12))?;
+    let reset = options::resets(&name, call.arg(13))?;
     let new = options::settings(call, &name, 1, &reset)?.over(&q.options);
     if let Some(target) = new.dead_letter
         && q.options.dead_letter != Some(target)
@@ -136,7 +134,7 @@ fn alter_queue(call: &Call) -> Result<Value> {
         check_cycle(&q, target)?;
     }
     if new.max_length.is_some() != q.options.max_length.is_some() {
-        tables::limit_length(q.n, q.owner, q.storage, new.max_length.is_some())?;
+        tables::limit_length(q.n, q.owner, q.view, new.max_length.is_some())?;
     }
     catalog::update(q.view, &new)?;
     let lowered = new.max_failures.is_some() && new.max_failures != q.options.max_failures;

@@ -50,7 +50,10 @@ fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
 
 /// Whether somebody waits to drop, rename or lock the queue, and could if this statement ended.
 fn is_in_the_way(q: &Queue) -> bool {
-    !rival::is_in_block() && rival::is_waited_for(&[q.view, q.storage], Lock::Write)
+    let map = q.map();
+    let tables = map.all().map(|p| p.table);
+    let relations: Vec<_> = std::iter::once(q.view).chain(tables).collect();
+    !rival::is_in_block() && rival::is_waited_for(&relations, Lock::Write)
 }
 
 fn read_messages(call: &Call) -> Result<Value> {

@@ -1,10 +1,11 @@
 //! Which queues there are, with their options: read once a session, kept until the queue's view
 //! is altered.
 //!
-//! Invariant: an entry is used only while its view and its storage are locked, and the locks are
-//! taken before the entry is looked at (or it is looked at again); whoever changes an entry invalidates the view in the same
-//! transaction, and PostgreSQL the storage when it gets other indexes (`REINDEX CONCURRENTLY`).
+//! Invariant: an entry is used only while its view is locked, and the lock is taken before the entry
+//! is looked at (or it is looked at again); whoever changes an entry invalidates the view in the same
+//! transaction. Of its tables a `map` tells, which has rules of its own.
 
+pub mod map;
 mod options;
 mod write;
 
@@ -12,12 +13,15 @@ pub use options::{Options, Overflow, Setting, Settings};
 pub use write::{insert, put_paused, remove, update};
 
 use crate::error::{Error, Result};
+use crate::pg::holders;
 use crate::pg::rel::{self, Lock, Privilege};
+use crate::pg::report;
 use crate::pg::role;
 use crate::pg::spi;
 use crate::pg::time::Micros;
 use crate::pg::value::{Oid, Ty, Value};
 use crate::pg::xact;
+use map::Map;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -30,19 +34,66 @@ pub struct Queue {
     pub owner: Oid,
     pub view: Oid,
     pub archive_view: Oid,
+    /// The parent of its tables.
     pub storage: Oid,
-    /// The primary key of the storage: the ids.
-    pub index: Oid,
     pub sequence: Oid,
     pub unlogged: bool,
     pub created_at: Micros,
-    /// The index of messages of other priorities than the default, in hand-out order.
-    pub ranks_index: Oid,
-    /// The index of messages that expire, by when they do.
-    pub expiry_index: Oid,
     pub options: Options,
+    map: MapCell,
     /// Statements kept for this queue.
     pub plans: spi::Plans,
+}
+
+/// Where a queue's messages are, as far as this session has heard.
+#[derive(Default)]
+struct MapCell {
+    known: RefCell<Option<Rc<Map>>>,
+    is_stale: Cell<bool>,
+    /// Nobody tells of changes any more.
+    is_alone: Cell<bool>,
+}
+
+impl Queue {
+    /// Which tables there were when it was last asked.
+    pub fn known_map(&self) -> Option<Rc<Map>> {
+        self.map.known.borrow().clone()
+    }
+
+    /// Which tables there are.
+    pub fn map(&self) -> Rc<Map> {
+        match self.try_map() {
+            Some(map) => map,
+            None => report::raise(Error::BrokenQueue(self.name.clone())),
+        }
+    }
+
+    /// The same; none when one of them is missing.
+    fn try_map(&self) -> Option<Rc<Map>> {
+        forget_changed();
+        let is_right = !self.map.is_stale.get() && !self.map.is_alone.get();
+        if let Some(map) = self.known_map().filter(|m| is_right && !m.is_passing()) {
+            return Some(map);
+        }
+        self.map.is_stale.set(false);
+        // What was changed while it was read is there, or gone, at the second time.
+        let map = map::load(self.n).or_else(|| {
+            holders::hear();
+            map::load(self.n)
+        });
+        if map.is_none() {
+            self.map.is_stale.set(true);
+        }
+        let map = Rc::new(map?);
+        self.map.known.replace(Some(map.clone()));
+        Some(map)
+    }
+
+    /// The same, when all is heard that others have told of.
+    pub fn map_now(&self) -> Rc<Map> {
+        holders::hear();
+        self.map()
+    }
 }
 
 /// What is known of a queue without locking anything of it.
@@ -75,7 +126,12 @@ impl Known {
     }
 
     fn keep_those(&mut self, keep: impl Fn(&Queue) -> bool) {
-        self.queues.retain(|_, q| keep(q));
+        self.queues.retain(|_, q| {
+            let is_kept = keep(q);
+            // Who is using it hears no more.
+            q.map.is_alone.set(!is_kept);
+            is_kept
+        });
         let queues = &self.queues;
         self.views.retain(|_, view| queues.contains_key(view));
     }
@@ -114,7 +170,10 @@ fn forget_changed() {
             match list {
                 Ok(list) if list.is_empty() && !all => {}
                 Ok(list) if !all => known.keep_those(|q| {
-                    !list.contains(&u32::from(q.view)) && !list.contains(&u32::from(q.storage))
+                    if list.iter().any(|r| q.has_table(*r)) {
+                        q.map.is_stale.set(true);
+                    }
+                    !list.contains(&u32::from(q.view))
                 }),
                 _ => known.keep_those(|_| false),
             }
@@ -128,37 +187,12 @@ fn known<T>(look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
     KNOWN.with(|k| look(&k.borrow()))
 }
 
-/// How the storage is locked for somebody who locks the view like this.
-fn beside(lock: Lock) -> Lock {
-    match lock {
-        Lock::Write => Lock::Write,
-        _ => Lock::Read,
-    }
-}
-
-/// How what belongs to a queue is locked, beside its view.
-type Hold = fn(Oid, Lock) -> bool;
-
-fn patiently(oid: Oid, lock: Lock) -> bool {
-    rel::hold(oid, lock);
-    true
-}
-
 /// The queue behind a view that the caller has locked, or none when the relation is no queue.
 pub fn behind(view: Oid) -> Result<Option<Rc<Queue>>> {
-    behind_as(view, Lock::Read, patiently)
-}
-
-fn behind_as(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Rc<Queue>>> {
     if let Some(q) = known(|k| k.behind(view)) {
-        if !hold(q.storage, beside(lock)) {
-            return Ok(None);
-        }
-        if let Some(q) = known(|k| k.behind(view)) {
-            return Ok(Some(q));
-        }
+        return Ok(Some(q));
     }
-    let Some(queue) = load(view, lock, hold)? else {
+    let Some(queue) = load(view)? else {
         return Ok(None);
     };
     let queue = Rc::new(queue);
@@ -166,7 +200,7 @@ fn behind_as(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Rc<Queue>>> {
     Ok(Some(queue))
 }
 
-fn load(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Queue>> {
+fn load(view: Oid) -> Result<Option<Queue>> {
     let Some(name) = rel::name(view) else {
         return Ok(None);
     };
@@ -195,12 +229,6 @@ fn load(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Queue>> {
     };
     let broken = || Error::BrokenQueue(name.clone());
     let storage = rel::internal(&format!("q_{n}")).ok_or_else(broken)?;
-    if !hold(storage, beside(lock)) {
-        return Ok(None);
-    }
-    let index = rel::internal(&format!("q_{n}_pkey")).ok_or_else(broken)?;
-    let ranks_index = rel::internal(&format!("q_{n}_ranks")).ok_or_else(broken)?;
-    let expiry_index = rel::internal(&format!("q_{n}_expiry")).ok_or_else(broken)?;
     let sequence = rel::internal(&format!("q_{n}_id")).ok_or_else(broken)?;
     let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
     Ok(Some(Queue {
@@ -210,13 +238,11 @@ fn load(view: Oid, lock: Lock, hold: Hold) -> Result<Option<Queue>> {
         view,
         archive_view,
         storage,
-        index,
         sequence,
         unlogged,
         created_at,
-        ranks_index,
-        expiry_index,
         options,
+        map: MapCell::default(),
         plans: spi::Plans::default(),
     }))
 }
@@ -268,7 +294,7 @@ pub fn open_as(name: &str, lock: Lock, right: Right, role: Oid) -> Result<Rc<Que
         Some(view) => view,
         None => rel::lock_public(name, lock).ok_or_else(missing)?,
     };
-    let queue = behind_as(view, lock, patiently)?.ok_or_else(missing)?;
+    let queue = behind(view)?.ok_or_else(missing)?;
     queue.require(right, role)?;
     Ok(queue)
 }
@@ -278,7 +304,7 @@ pub fn open_oid(view: Oid, lock: Lock) -> Result<Option<Rc<Queue>>> {
     if !rel::lock(view, lock) {
         Ok(None)
     } else {
-        behind_as(view, lock, patiently)
+        behind(view)
     }
 }
 
@@ -288,10 +314,16 @@ pub fn try_open_oid(view: Oid) -> Result<Option<Rc<Queue>>> {
     if !rel::try_hold(view, Lock::Read) || !rel::exists(view) {
         return Ok(None);
     }
-    let q = behind_as(view, Lock::Read, rel::try_hold)?;
+    let q = behind(view)?;
     Ok(q.filter(|q| {
-        let indexes = [q.index, q.ranks_index, q.expiry_index];
-        indexes.iter().all(|i| rel::is_free(*i, Lock::Read))
+        holders::hear();
+        let Some(map) = q.try_map() else {
+            return false;
+        };
+        map.live.iter().all(|p| {
+            let relations = [p.table, p.index, p.ranks_index, p.expiry_index];
+            relations.iter().all(|r| rel::is_free(*r, Lock::Read))
+        })
     }))
 }
 

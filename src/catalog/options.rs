@@ -24,6 +24,8 @@ pub struct Options {
     pub max_bytes: i64,
     pub archive_retention: Option<Interval>,
     pub notify: bool,
+    /// How many messages a segment takes.
+    pub segment_size: Option<i32>,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -31,7 +33,8 @@ pub struct Options {
 /// The columns that `Queue` is made of, in the order that `from_row` reads.
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
-     archive_retention, notify, paused, paused_until, created_at";
+     archive_retention, notify, paused, paused_until, created_at, \
+     segment_size";
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -56,6 +59,7 @@ impl Default for Options {
             max_bytes: 1 << 20,
             archive_retention: None,
             notify: false,
+            segment_size: None,
             paused: false,
             paused_until: None,
         }
@@ -85,6 +89,7 @@ impl Options {
             max_bytes: at(10).as_int4().map_or(d.max_bytes, i64::from),
             archive_retention: at(11).as_interval(),
             notify: at(12).as_bool().unwrap_or(false),
+            segment_size: at(16).as_int4(),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -153,6 +158,7 @@ pub struct Settings {
     pub max_bytes: Setting<i64>,
     pub archive_retention: Setting<Interval>,
     pub notify: Setting<bool>,
+    pub segment_size: Setting<i32>,
 }
 
 impl Settings {
@@ -170,6 +176,7 @@ impl Settings {
             max_bytes: self.max_bytes.over(p.max_bytes, d.max_bytes),
             archive_retention: self.archive_retention.over_opt(p.archive_retention),
             notify: self.notify.over(p.notify, d.notify),
+            segment_size: self.segment_size.over_opt(p.segment_size),
             paused: p.paused,
             paused_until: p.paused_until,
         }

@@ -9,7 +9,7 @@ use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
 
-const TYPES: [Ty; 11] = [
+const TYPES: [Ty; 12] = [
     Ty::Interval,
     Ty::Int4,
     Ty::Oid,
@@ -21,9 +21,10 @@ const TYPES: [Ty; 11] = [
     Ty::Int4,
     Ty::Interval,
     Ty::Bool,
+    Ty::Int4,
 ];
 
-fn values(o: &Options) -> [Value; 11] {
+fn values(o: &Options) -> [Value; 12] {
     let backoff: Vec<Value> = o.backoff.iter().map(Value::interval).collect();
     [
         Value::interval(&o.visibility),
@@ -41,6 +42,7 @@ fn values(o: &Options) -> [Value; 11] {
         Value::int4(o.max_bytes as i32),
         Value::opt(o.archive_retention.as_ref(), Value::interval),
         Value::bool(o.notify),
+        Value::opt(o.segment_size, Value::int4),
     ]
 }
 
@@ -71,10 +73,10 @@ pub fn insert(n: i32, view: Oid, archive: Oid, o: &Options) -> Result<()> {
         );
         spi.query(
             "INSERT INTO mq_internal.queue (visibility, max_failures, dead_letter, backoff, ttl, \
-             dedup_window, max_length, overflow, max_bytes, archive_retention, notify, n, view, \
-             archive, created_at, paused) VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5, $6, \
-             $7, $8, $9, $10, $11, $12, $13::pg_catalog.regclass, $14::pg_catalog.regclass, $15, \
-             false)",
+             dedup_window, max_length, overflow, max_bytes, archive_retention, notify, \
+             segment_size, n, view, archive, created_at, paused) VALUES ($1, $2, \
+             $3::pg_catalog.regclass, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+             $14::pg_catalog.regclass, $15::pg_catalog.regclass, $16, false)",
             &types,
             &values,
         )?;
@@ -90,8 +92,8 @@ pub fn update(view: Oid, o: &Options) -> Result<()> {
         spi.query(
             "UPDATE mq_internal.queue SET visibility=$1, max_failures=$2, \
              dead_letter=$3::pg_catalog.regclass, backoff=$4, ttl=$5, dedup_window=$6, \
-             max_length=$7, overflow=$8, max_bytes=$9, archive_retention=$10, notify=$11 \
-             WHERE view = $12",
+             max_length=$7, overflow=$8, max_bytes=$9, archive_retention=$10, notify=$11, \
+             segment_size=$12 WHERE view = $13",
             &types,
             &values,
         )?;
@@ -127,6 +129,14 @@ pub fn remove(view: Oid) -> Result<Option<(i32, Oid)>> {
             &[Ty::Oid],
             &[Value::oid(view)],
         )?;
+        if !rows.is_empty() {
+            let n = rows.get(0, 0);
+            spi.query(
+                "DELETE FROM mq_internal.segment WHERE n = $1",
+                &[Ty::Int4],
+                &[n],
+            )?;
+        }
         Ok(rows.get(0, 0).as_int4().zip(rows.get(0, 1).as_oid()))
     })
 }

@@ -1,20 +1,9 @@
 //! Whether a session is in somebody's way who waits for a lock.
 
+use super::holders::relation as tag;
 use super::rel::Lock;
-use super::roster;
 use super::value::Oid;
 use pgrx::pg_sys;
-
-fn tag(relation: Oid) -> pg_sys::LOCKTAG {
-    pg_sys::LOCKTAG {
-        locktag_field1: roster::own_database(),
-        locktag_field2: u32::from(relation),
-        locktag_field3: 0,
-        locktag_field4: 0,
-        locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
-        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-    }
-}
 
 /// Whether somebody waits to lock one of these relations in a way that `held` stands against.
 ///

@@ -11,54 +11,13 @@
 
 use super::calm;
 use super::index::{Entries, INDEXES, Known};
+pub use super::pinned::Pinned;
+pub use super::place::{Lost, Tid};
 use super::value::{Oid, Value};
 use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
-
-/// Where a row version lies.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Tid {
-    block: u32,
-    offset: u16,
-}
-
-impl Tid {
-    pub(in crate::pg) fn pointer(self) -> pg_sys::ItemPointerData {
-        let mut p = pg_sys::ItemPointerData::default();
-        pgrx::itemptr::item_pointer_set_all(&mut p, self.block, self.offset);
-        p
-    }
-
-    pub(in crate::pg) fn of(pointer: pg_sys::ItemPointerData) -> Self {
-        let (block, offset) = pgrx::itemptr::item_pointer_get_both(pointer);
-        Tid { block, offset }
-    }
-}
-
-/// A snapshot of the present, active until dropped. Own writes so far are in it.
-pub struct Pinned(pub(in crate::pg) ());
-
-impl Pinned {
-    pub fn now() -> Self {
-        // SAFETY: pushes a snapshot of the present, popped when dropped.
-        unsafe {
-            pg_sys::CommandCounterIncrement();
-            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        }
-        Pinned(())
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // An error resets the stack of snapshots by itself.
-        if !std::thread::panicking() {
-            // SAFETY: pops what `now` pushed: connections in between are over.
-            unsafe { pg_sys::PopActiveSnapshot() };
-        }
-    }
-}
 
 /// What the executor needs to keep indexes in step.
 struct Indexes {
@@ -69,13 +28,17 @@ struct Indexes {
 /// A table open for writing. Locked as by an `UPDATE` to the end of the transaction.
 pub struct Table {
     pub(in crate::pg) relation: pg_sys::Relation,
-    /// Holds the row to be written.
+    /// Holds the row to be written; null until one is.
     out: *mut pg_sys::TupleTableSlot,
-    /// Its indexes, where they are those that the caller knows.
+    /// The indexes that the caller knows, until a row is entered.
+    known: Option<[Known; INDEXES]>,
+    /// Its indexes, where they are those.
     entries: Option<Entries>,
     indexes: Option<Indexes>,
     pub(in crate::pg) is_for_writing: bool,
     wrote: bool,
+    /// Why the last row version was not to be had.
+    lost: Cell<Lost>,
 }
 
 /// `heap_update` can do without waiting, but a server built with assertions ends when it meets a
@@ -103,7 +66,7 @@ impl Table {
     /// A table with these indexes, as far as the caller knows.
     pub fn open_indexed(table: Oid, known: [Known; INDEXES]) -> Self {
         let mut table = Self::open(table);
-        table.entries = Entries::of(table.relation, known);
+        table.known = Some(known);
         table
     }
 
@@ -112,23 +75,83 @@ impl Table {
         Self::open_with(table, pg_sys::AccessShareLock)
     }
 
-    fn open_with(table: Oid, lock: u32) -> Self {
-        // SAFETY: opens the table; an error when it is gone. The slot has its row type.
+    /// The same, if that needs no waiting.
+    pub fn try_open_to_read(table: Oid) -> Option<Self> {
+        let lock = pg_sys::AccessShareLock;
+        // SAFETY: locks by OID, then opens what is locked; an error when it is gone.
         unsafe {
-            let relation = pg_sys::table_open(table, lock as i32);
-            let out = pg_sys::MakeSingleTupleTableSlot(
-                (*relation).rd_att,
-                &raw const pg_sys::TTSOpsVirtual,
-            );
-            Table {
-                relation,
-                out,
-                entries: None,
-                indexes: None,
-                is_for_writing: lock != pg_sys::AccessShareLock,
-                wrote: false,
-            }
+            pg_sys::ConditionalLockRelationOid(table, lock as i32)
+                .then(|| Self::of(pg_sys::table_open(table, pg_sys::NoLock as i32), lock))
         }
+    }
+
+    fn open_with(table: Oid, lock: u32) -> Self {
+        // SAFETY: opens the table; an error when it is gone.
+        Self::of(unsafe { pg_sys::table_open(table, lock as i32) }, lock)
+    }
+
+    fn of(relation: pg_sys::Relation, lock: u32) -> Self {
+        Table {
+            relation,
+            out: std::ptr::null_mut(),
+            known: None,
+            entries: None,
+            indexes: None,
+            is_for_writing: lock != pg_sys::AccessShareLock,
+            wrote: false,
+            lost: Cell::new(Lost::Taken),
+        }
+    }
+
+    /// The slot for the row to be written.
+    fn out(&mut self) -> *mut pg_sys::TupleTableSlot {
+        if self.out.is_null() {
+            // SAFETY: the slot has the row type of the open table.
+            self.out = unsafe {
+                pg_sys::MakeSingleTupleTableSlot(
+                    (*self.relation).rd_att,
+                    &raw const pg_sys::TTSOpsVirtual,
+                )
+            };
+        }
+        self.out
+    }
+
+    /// Whether it has no page: then there is no row, whoever looks.
+    pub fn is_empty(&self) -> bool {
+        self.pages() == 0
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u32 {
+        // SAFETY: the relation is open and locked.
+        unsafe {
+            pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+        }
+    }
+
+    /// The table that has its large values.
+    pub fn annex(&self) -> Option<Oid> {
+        // SAFETY: the relation is open.
+        let oid = unsafe { (*(*self.relation).rd_rel).reltoastrelid };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+
+    /// Gives back the lock that was taken when it was opened: nothing was seen of it that matters.
+    pub fn let_go(self) {
+        let lock = match self.is_for_writing {
+            true => pg_sys::RowExclusiveLock,
+            false => pg_sys::AccessShareLock,
+        };
+        // SAFETY: the lock that `open_with` has taken; one that was held before stays.
+        unsafe {
+            pg_sys::UnlockRelationOid((*self.relation).rd_id, lock as i32);
+        }
+    }
+
+    /// Why the last `update`, `delete` or `lock` was refused.
+    pub fn lost(&self) -> Lost {
+        self.lost.get()
     }
 
     fn indexes(&mut self) -> (*mut pg_sys::EState, *mut pg_sys::ResultRelInfo) {
@@ -175,6 +198,9 @@ impl Table {
         update: bool,
         summaries_only: bool,
     ) {
+        if let Some(known) = self.known.take() {
+            self.entries = Entries::of(self.relation, known);
+        }
         if let Some(entries) = &mut self.entries {
             // SAFETY: the slot holds the row just written, with its place.
             let mut place = unsafe { (*slot).tts_tid };
@@ -214,7 +240,7 @@ impl Table {
 
     /// Writes a new row.
     pub fn insert(&mut self, row: &[Value]) {
-        let slot = self.out;
+        let slot = self.out();
         Self::fill(slot, row);
         // SAFETY: the access method's function, called as table_tuple_insert calls it.
         unsafe {
@@ -272,7 +298,7 @@ impl Table {
     /// Replaces the row version at a place; false when somebody else has it locked, or when it is
     /// no longer the newest. A snapshot that keeps the version in its place must be active.
     pub fn update(&mut self, tid: Tid, row: &[Value]) -> bool {
-        Self::fill(self.out, row);
+        Self::fill(self.out(), row);
         let lock_first = must_lock_first();
         if lock_first && !self.lock(tid) {
             return false;
@@ -329,6 +355,7 @@ impl Table {
                 )
             })
         };
+        self.lost.set(Lost::of(result, &failure));
         if result == pg_sys::TM_Result::TM_Ok {
             self.wrote = true;
             #[cfg(feature = "pg15")]
@@ -347,10 +374,15 @@ impl Table {
 
     /// Removes the row version at a place; false as for `update`.
     pub fn delete(&mut self, tid: Tid) -> bool {
-        self.insist(tid, false, Self::try_delete)
+        self.insist(tid, false, |t, tid, wait| t.try_delete(tid, wait, false))
     }
 
-    fn try_delete(&mut self, tid: Tid, wait: bool) -> pg_sys::TM_Result::Type {
+    /// The same, and who has the row in sight is told that it was moved to another table.
+    pub fn move_out(&mut self, tid: Tid) -> bool {
+        self.insist(tid, false, |t, tid, wait| t.try_delete(tid, wait, true))
+    }
+
+    fn try_delete(&mut self, tid: Tid, wait: bool, moved: bool) -> pg_sys::TM_Result::Type {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: the access method's function, called as table_tuple_delete calls it; a deletion
@@ -369,38 +401,35 @@ impl Table {
                     std::ptr::null_mut(),
                     wait,
                     &mut failure,
-                    false,
+                    moved,
                 )
             })
         };
         self.wrote |= result == pg_sys::TM_Result::TM_Ok;
+        self.lost.set(Lost::of(result, &failure));
         result
     }
 
     /// Locks the row version at a place for the rest of the transaction; false when it is locked
     /// by somebody else, or is no longer the newest.
     pub fn lock(&self, tid: Tid) -> bool {
-        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitSkip, 0)
-            .is_some()
+        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitSkip)
     }
 
-    /// Locks the newest version of the row whose version lies at a place, waiting for whoever has
-    /// it; gives where that lies, or none when the row is gone.
-    pub fn lock_waiting(&self, tid: Tid) -> Option<Tid> {
-        self.try_lock(
-            tid,
-            pg_sys::LockWaitPolicy::LockWaitBlock,
-            pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
-        )
+    /// The same, waiting for whoever has it; false when the row was changed or removed.
+    pub fn lock_waiting(&self, tid: Tid) -> bool {
+        self.try_lock(tid, pg_sys::LockWaitPolicy::LockWaitBlock)
     }
 
-    fn try_lock(&self, tid: Tid, policy: pg_sys::LockWaitPolicy::Type, flags: u32) -> Option<Tid> {
+    fn try_lock(&self, tid: Tid, policy: pg_sys::LockWaitPolicy::Type) -> bool {
         let mut pointer = tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: the access method's function, called as table_tuple_lock calls it, with a slot
         // of its own kind.
         unsafe {
-            let lock = (*(*self.relation).rd_tableam).tuple_lock?;
+            let Some(lock) = (*(*self.relation).rd_tableam).tuple_lock else {
+                return false;
+            };
             let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
             let cid = pg_sys::GetCurrentCommandId(false);
             let result = pg_guard_ffi_boundary(|| {
@@ -412,12 +441,13 @@ impl Table {
                     cid,
                     pg_sys::LockTupleMode::LockTupleExclusive,
                     policy,
-                    flags as u8,
+                    0,
                     &mut failure,
                 )
             });
             pg_sys::ExecDropSingleTupleTableSlot(slot);
-            (result == pg_sys::TM_Result::TM_Ok).then(|| Tid::of(pointer))
+            self.lost.set(Lost::of(result, &failure));
+            result == pg_sys::TM_Result::TM_Ok
         }
     }
 
@@ -446,7 +476,9 @@ impl Drop for Table {
                 pg_sys::FreeExecutorState(open.state);
                 pg_sys::pfree(open.info.cast());
             }
-            pg_sys::ExecDropSingleTupleTableSlot(self.out);
+            if !self.out.is_null() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.out);
+            }
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
         }
     }

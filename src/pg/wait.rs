@@ -46,6 +46,12 @@ fn event() -> u32 {
     }
 }
 
+/// Sleeps two milliseconds.
+pub fn moment() {
+    interruptible();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+}
+
 /// Obeys a cancel or a termination that has come in.
 pub fn interruptible() {
     pgrx::check_for_interrupts!();

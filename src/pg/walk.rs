@@ -27,6 +27,8 @@ enum Order {
     Rank,
     /// Times, up to one.
     Time,
+    /// Numbers, those of one.
+    Number,
 }
 
 fn key(column: i16, strategy: u32, function: u32, value: Value) -> pg_sys::ScanKeyData {
@@ -59,7 +61,7 @@ fn between(column: i16, first: i64, last: i64) -> [pg_sys::ScanKeyData; 2] {
 impl Walk {
     fn begin(table: &Table, index: Oid, order: Order) -> Self {
         let keys = match order {
-            Order::Time => 1,
+            Order::Time | Order::Number => 1,
             Order::Id => 2,
             Order::Rank => 3,
         };
@@ -109,6 +111,11 @@ impl Walk {
         Self::begin(table, index, Order::Time)
     }
 
+    /// Along an index whose first column is an int.
+    pub fn by_number(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, Order::Number)
+    }
+
     fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
         // SAFETY: as many keys as the scan was begun with, which copies them.
         unsafe {
@@ -147,6 +154,13 @@ impl Walk {
             pg_sys::F_TIMESTAMPTZ_LE,
             Value::timestamptz(time),
         )]);
+    }
+
+    /// To the rows of this number, in a walk by number.
+    pub fn seek_number(&mut self, n: i32) {
+        debug_assert_eq!(self.order, Order::Number);
+        let equal = pg_sys::BTEqualStrategyNumber;
+        self.seek(&mut [key(1, equal, pg_sys::F_INT4EQ, Value::int4(n))]);
     }
 
     /// Moves to the next row, if there is one.

@@ -1,8 +1,10 @@
 //! Where transactions and savepoints end, told to the rest once for a session.
 
-use super::calm;
+use super::{calm, report};
+use crate::error::Result;
 use pgrx::pg_sys;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 use std::sync::OnceLock;
 
 /// What the rest of the product wants to know of an ending.
@@ -28,13 +30,15 @@ pub trait Endings {
 struct Patience(Cell<Option<i32>>);
 
 impl Patience {
-    fn spare(&self) {
+    /// `most`: what is waited for in any case.
+    fn spare(&self, most: pg_sys::SyncCommitLevel::Type) {
         // SAFETY: a plain variable of this backend, set as its setting would.
         unsafe {
-            let off = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
-            if pg_sys::synchronous_commit > off {
-                self.0.set(Some(pg_sys::synchronous_commit));
-                pg_sys::synchronous_commit = off;
+            let most = most as i32;
+            if pg_sys::synchronous_commit > most {
+                self.0
+                    .set(self.0.get().or(Some(pg_sys::synchronous_commit)));
+                pg_sys::synchronous_commit = most;
             }
         }
     }
@@ -45,6 +49,13 @@ impl Patience {
             unsafe { pg_sys::synchronous_commit = before }
         }
     }
+}
+
+/// The transaction in progress commits without waiting for standbys: it holds a lock that others
+/// should not wait for so long.
+pub fn commit_here() {
+    let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+    PATIENCE.with(|p| p.spare(local));
 }
 
 /// Where the log of the transaction in progress ends; 0 when it has written none.
@@ -85,13 +96,74 @@ fn take_blame() -> bool {
     is_blame(LAST_ERROR.with(|e| e.replace(0)))
 }
 
+/// Something to be done at the end of a transaction that commits.
+type Task = Box<dyn FnOnce() -> Result<()>>;
+
+thread_local! {
+    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+    static IS_TIED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the transaction in progress will wait for standbys because of what it did before the
+/// tasks at its end, and so should hold no lock that others want.
+pub fn is_tied() -> bool {
+    IS_TIED.get()
+}
+
+fn waits_for_standbys() -> bool {
+    // SAFETY: reads variables of this backend; the name of a setting's value is a string.
+    unsafe {
+        let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+        let names = pg_sys::SyncRepStandbyNames;
+        let has_written = pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId;
+        has_written && pg_sys::synchronous_commit > local && !names.is_null() && *names != 0
+    }
+}
+
+/// Has something done just before the transaction in progress commits, if it does. Not if it is
+/// prepared. What goes wrong is a warning; an error that PostgreSQL raises ends the transaction.
+pub fn before_commit(task: impl FnOnce() -> Result<()> + 'static) {
+    TASKS.with(|t| t.borrow_mut().push(Box::new(task)));
+}
+
+fn do_tasks() {
+    let tasks = TASKS.with(|t| std::mem::take(&mut *t.borrow_mut()));
+    if tasks.is_empty() {
+        return;
+    }
+    IS_TIED.set(waits_for_standbys());
+    // SAFETY: a snapshot for what is done, gone before the commit goes on.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    for task in tasks {
+        if let Err(e) = task() {
+            report::warn(&e.to_string(), "It is tried again.");
+        }
+    }
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    IS_TIED.set(false);
+}
+
+/// Apart from the other callback: this one may raise errors.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_pre_commit(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => do_tasks(),
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            TASKS.with(|t| t.borrow_mut().clear());
+            IS_TIED.set(false);
+        }
+        _ => {}
+    }
+}
+
 unsafe extern "C-unwind" fn on_xact<E: Endings>(
     event: pg_sys::XactEvent::Type,
     _arg: *mut std::ffi::c_void,
 ) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT if E::may_commit_without_waiting() => {
-            PATIENCE.with(Patience::spare);
+            PATIENCE.with(|p| p.spare(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF));
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             PATIENCE.with(Patience::restore);
@@ -157,6 +229,8 @@ pub fn register<E: Endings>() {
     // only ordinary heap memory and raise nothing.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_xact::<E>), std::ptr::null_mut());
+        // The newest is called first: how the commit waits is decided after this one.
+        pg_sys::RegisterXactCallback(Some(on_pre_commit), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subxact::<E>), std::ptr::null_mut());
         pg_sys::RegisterResourceReleaseCallback(Some(on_release::<E>), std::ptr::null_mut());
         PREVIOUS_LOG_HOOK = pg_sys::emit_log_hook;

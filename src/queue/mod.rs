@@ -6,6 +6,8 @@ pub mod look;
 mod note;
 pub mod read;
 pub mod redrive;
+pub mod rotate;
 pub mod send;
 pub mod settle;
+pub mod tend;
 pub mod upkeep;

@@ -7,6 +7,7 @@ use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
+use crate::queue::tend;
 use crate::storage::claim::{self, Claim, Claimed, Take};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
@@ -34,14 +35,20 @@ pub fn hand_out(
     }
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let pinned = Pinned::now();
     let mut claim = Claim::new(q, wanted, take, now);
     while !claim.is_satisfied()
-        && let Some((rank, from, to)) = looks.next()
+        && let Some((rank, mut from, to)) = looks.next()
     {
-        let seen = claim.span(rank, from, to, &mut hand);
-        looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
-        claim.waiting.clear();
+        loop {
+            let seen = claim.span(rank, from, to, &mut hand);
+            looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
+            claim.waiting.clear();
+            if !seen.is_moved {
+                break;
+            }
+            from = seen.upto;
+            claim.renew();
+        }
     }
     looks.finish(now);
     let Claimed {
@@ -49,7 +56,6 @@ pub fn hand_out(
         ended,
         over,
     } = claim.end();
-    drop(pinned);
     if let Take::Until(_) = take {
         lease::end(clean);
     }
@@ -58,6 +64,7 @@ pub fn hand_out(
     note(q, changes);
     bury::over(q, &over, now)?;
     begun.told();
+    tend::after_read(q);
     totals::count(q, Total::Delivered, n);
     totals::count(q, Total::Failed, ended);
     if let Take::Away = take {

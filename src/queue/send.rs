@@ -7,6 +7,7 @@ use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
+use crate::queue::tend;
 use crate::storage::insert::{self, Message};
 use crate::storage::row::{Change, rank_of};
 use crate::storage::{keys, length};
@@ -184,7 +185,7 @@ pub fn one(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
             return Ok(holder);
         }
     }
-    enter(q, 1, now, || insert::one(q, &m, now))?;
+    enter(q, 1, m.id, now, || insert::one(q, &m, now))?;
     sent(q, std::slice::from_ref(&m), now);
     Ok(m.id)
 }
@@ -229,7 +230,8 @@ pub fn many(q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> 
     });
     let n = list.len();
     if n > 0 {
-        enter(q, n as i64, now, || {
+        let last_id = list.iter().map(|m| m.id).max().unwrap_or_default();
+        enter(q, n as i64, last_id, now, || {
             insert::many(q, &list, now);
         })?;
         sent(q, &list, now);
@@ -241,7 +243,7 @@ pub fn many(q: &Queue, mut list: Vec<Message>, now: Micros) -> Result<Vec<i64>> 
 /// size, but the limits of the queue.
 pub fn forward(q: &Queue, mut m: Message, now: Micros) -> Result<i64> {
     m.id = insert::new_id(q);
-    enter(q, 1, now, || insert::one(q, &m, now))?;
+    enter(q, 1, m.id, now, || insert::one(q, &m, now))?;
     sent(q, std::slice::from_ref(&m), now);
     Ok(m.id)
 }
@@ -259,8 +261,8 @@ pub fn no_room(q: &Queue, n: i64) -> Result<Option<Error>> {
     }
 }
 
-/// Lets `n` messages in under the queue's limit.
-fn enter(q: &Queue, n: i64, now: Micros, insert: impl FnOnce()) -> Result<()> {
+/// Lets `n` messages in under the queue's limit, of which `last_id` is the last.
+fn enter(q: &Queue, n: i64, last_id: i64, now: Micros, insert: impl FnOnce()) -> Result<()> {
     if let Some(limit) = q.options.max_length {
         length::add(q, n)?;
         let over = length::total(q)? - limit;
@@ -286,6 +288,7 @@ fn enter(q: &Queue, n: i64, now: Micros, insert: impl FnOnce()) -> Result<()> {
             }
         }
     }
+    tend::before_send(q, last_id);
     insert();
     notify::sent(q);
     Ok(())

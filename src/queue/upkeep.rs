@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
-use crate::queue::{bury, look};
+use crate::queue::{bury, look, tend};
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
 use crate::wake::counts::{self, Told};
@@ -34,6 +34,7 @@ pub fn maintain(queues: &[Rc<Queue>]) -> Result<u64> {
         }
     }
     count_all();
+    queues.iter().for_each(|q| tend::at_commit(q));
     Ok(done)
 }
 
@@ -49,7 +50,7 @@ pub fn count(q: &Queue, go_on: impl Fn() -> bool) -> bool {
 
 fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
     let begun = touch::begin(q, 0);
-    let found = upkeep::overdue(q, PIECE, now)?;
+    let found = upkeep::overdue(q, PIECE, now);
     bury(q, found, now, begun)
 }
 
@@ -105,7 +106,7 @@ pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
 /// Buries what has expired.
 pub fn bury_expired(q: &Queue) -> Result<u64> {
     let (now, begun) = (time::now(), touch::begin(q, 0));
-    let found = upkeep::expired(q, PIECE, now)?;
+    let found = upkeep::expired(q, PIECE, now);
     bury(q, found, now, begun)
 }
 
@@ -120,6 +121,15 @@ fn bury(q: &Queue, mut found: Vec<Place>, now: Micros, begun: Begun) -> Result<u
 /// Removes deduplication keys whose window is over.
 pub fn expire_keys(q: &Queue) -> Result<u64> {
     keys::expire(q, PIECE, time::now())
+}
+
+/// When there will be an expired message, or a deduplication key whose window is over.
+pub fn next_expiry(q: &Queue) -> Option<Micros> {
+    upkeep::next_expiry(q)
+}
+
+pub fn next_key(q: &Queue) -> Result<Option<Micros>> {
+    keys::next(q)
 }
 
 /// Removes from the archive what is older than the queue keeps.

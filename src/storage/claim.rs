@@ -6,13 +6,13 @@
 //! must be buried.
 
 use super::row::{self, Change, Facts, Fate, Place};
+use super::space::Space;
 use super::{LEASE_ENDED, Shown, message};
 use crate::catalog::Queue;
 use crate::pg::rel;
-use crate::pg::table::Table;
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
-use crate::pg::walk::Walk;
 
 /// What becomes of a claimed row.
 #[derive(Clone, Copy)]
@@ -29,25 +29,32 @@ pub struct Seen {
     pub upto: i64,
     /// Whether there was any row of the rank.
     pub any: bool,
+    /// The row at `upto` was moved meanwhile: it is where a new snapshot shows it (`Claim::renew`).
+    pub is_moved: bool,
 }
 
 /// So many ids, and two for each message wanted, are looked at before all that follow.
 const NEAR: i64 = 30;
 const FAR: usize = 10_000;
 
+/// So often one read looks for rows that were moved meanwhile.
+const RENEWED: usize = 100;
+
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
-/// One reader at work. A snapshot must be active as long as it lives.
+/// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
     q: &'a Queue,
     now: Micros,
     take: Take,
     wanted: usize,
-    // Before the table, because they end in this order.
-    by_id: Option<Walk>,
-    by_rank: Option<Walk>,
-    table: Table,
+    // Before the snapshot, because they end in this order.
+    space: Option<Space<'a>>,
+    pinned: Option<Pinned>,
+    /// The row that was moved while this one looked.
+    moved: Option<i64>,
+    renewed: usize,
     queue_name: Value,
     leased: Value,
     changes: Vec<Change>,
@@ -71,14 +78,15 @@ pub struct Claimed {
 
 impl<'a> Claim<'a> {
     pub fn new(q: &'a Queue, wanted: usize, take: Take, now: Micros) -> Self {
-        Claim {
+        let mut claim = Claim {
             q,
             now,
             take,
             wanted,
-            by_id: None,
-            by_rank: None,
-            table: row::table(q),
+            space: None,
+            pinned: None,
+            moved: None,
+            renewed: 0,
             queue_name: Value::text(&q.name),
             leased: Value::text("leased"),
             changes: Vec::new(),
@@ -86,7 +94,22 @@ impl<'a> Claim<'a> {
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
-        }
+        };
+        claim.look_anew();
+        claim
+    }
+
+    fn look_anew(&mut self) {
+        self.space = None;
+        self.pinned = None;
+        self.pinned = Some(Pinned::now());
+        self.space = Some(Space::to_write(self.q));
+    }
+
+    /// Goes on in a new snapshot.
+    pub fn renew(&mut self) {
+        self.renewed += 1;
+        self.look_anew();
     }
 
     pub fn is_satisfied(&self) -> bool {
@@ -97,7 +120,7 @@ impl<'a> Claim<'a> {
         self.wanted.saturating_sub(self.changes.len())
     }
 
-    /// Ends the walks, while their snapshot is still active.
+    /// Ends the walks, then their snapshot.
     pub fn end(self) -> Claimed {
         Claimed {
             changes: self.changes,
@@ -109,73 +132,84 @@ impl<'a> Claim<'a> {
     /// Walks the ids from `from` to before `to` of one rank, handing out through `hand`.
     pub fn span(&mut self, rank: i16, from: i64, to: i64, hand: &mut impl FnMut(&[Value])) -> Seen {
         self.left = None;
-        let is_default = rank == row::DEFAULT_RANK;
-        let mut walk = match is_default {
-            true => self.by_id.take(),
-            false => self.by_rank.take(),
-        }
-        .unwrap_or_else(|| walk_of(self.q, &self.table, rank));
+        self.moved = None;
         let mut seen = Seen {
             upto: from,
             any: false,
+            is_moved: false,
+        };
+        let Some(mut space) = self.space.take() else {
+            return seen;
         };
         // What is wanted is usually found at once. A walk without an end near by would take in a whole
         // page of the index for it.
         let near = from.saturating_add(NEAR + 2 * self.missing().min(FAR) as i64);
+        let is_sure = !space.has_changed() || self.renewed >= RENEWED;
         for (from, to) in [(from, to.min(near)), (to.min(near), to)] {
-            if from < to && !self.is_satisfied() {
-                seek(&mut walk, rank, from, to);
-                self.walk(&mut walk, rank, to, &mut seen, hand);
+            if is_sure && from < to && !self.is_satisfied() && self.moved.is_none() {
+                space.seek(rank, from, to);
+                self.walk(&mut space, rank, to, &mut seen, hand);
             }
         }
-        match is_default {
-            true => self.by_id = Some(walk),
-            false => self.by_rank = Some(walk),
+        // Where tables have changed between the snapshot and the map, or since, something may have been
+        // passed that is elsewhere.
+        if space.has_changed() && self.renewed < RENEWED {
+            self.moved = Some(from);
+            self.waiting.clear();
         }
+        self.space = Some(space);
         seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));
+        if let Some(id) = self.moved {
+            seen.upto = id.min(seen.upto);
+            seen.is_moved = seen.upto == id;
+        }
         seen
     }
 
     /// Walks on to before `to`, or until there is enough.
     fn walk(
         &mut self,
-        walk: &mut Walk,
+        space: &mut Space,
         rank: i16,
         to: i64,
         seen: &mut Seen,
         hand: &mut impl FnMut(&[Value]),
     ) {
         while !self.is_satisfied() {
-            if !walk.next() {
+            let Some(facts) = space.next() else {
                 seen.upto = to;
                 break;
-            }
-            let facts = Facts::of(walk);
+            };
             if facts.place.rank == rank {
                 seen.any = true;
-                self.meet(walk, &facts, hand);
+                self.meet(space, &facts, hand);
+                if self.moved.is_some() {
+                    break;
+                }
             }
             seen.upto = facts.id().saturating_add(1);
         }
     }
 
-    fn meet(&mut self, walk: &Walk, row: &Facts, hand: &mut impl FnMut(&[Value])) {
+    fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
-            Fate::Ready => self.try_hand_out(walk, row, hand),
+            Fate::Ready => self.try_hand_out(space, row, hand),
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
             Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
                 self.left = self.left.or(Some(row.id()));
             }
+            // Looked at again, in a new snapshot.
+            Fate::FailedOut | Fate::Expired if self.over.iter().any(|p| p.id == row.id()) => {}
             Fate::FailedOut | Fate::Expired => {
-                if self.table.lock(row.place.tid) {
+                if space.lock(&row.place) {
                     self.over.push(row.place);
                 }
             }
         }
     }
 
-    fn try_hand_out(&mut self, walk: &Walk, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
-        let mut new: [Value; row::WIDTH] = std::array::from_fn(|i| walk.get(i));
+    fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
+        let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
         let ended = facts.lease_ended(self.now);
@@ -197,17 +231,18 @@ impl<'a> Claim<'a> {
                     failures,
                     ..*facts
                 };
-                (
-                    self.table.update(facts.place.tid, &new),
-                    row::After::Is(leased),
-                )
+                (space.update(&facts.place, &new), row::After::Is(leased))
             }
             Take::Away => {
                 new[row::RECEIPT] = Value::NULL;
-                (self.table.delete(facts.place.tid), row::After::Gone)
+                (space.delete(&facts.place), row::After::Gone)
             }
         };
         if !done {
+            // Whoever takes a later one instead would be out of order.
+            if self.renewed < RENEWED && space.is_moved(&facts.place) {
+                self.moved = Some(facts.id());
+            }
             return;
         }
         let shown = Shown {
@@ -226,23 +261,6 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The index that has the messages of a rank in their order.
-pub(super) fn walk_of(q: &Queue, table: &Table, rank: i16) -> Walk {
-    match rank {
-        row::DEFAULT_RANK => Walk::by_id(table, q.index),
-        _ => Walk::by_rank(table, q.ranks_index),
-    }
-}
-
-/// To the ids of a rank from one to before another.
-pub(super) fn seek(walk: &mut Walk, rank: i16, from: i64, to: i64) {
-    let last = if to == i64::MAX { to } else { to - 1 };
-    match rank {
-        row::DEFAULT_RANK => walk.seek_ids(from, last),
-        _ => walk.seek_in_rank(rank, from, last),
-    }
-}
-
 /// What a look at a span came to where a reader would find nothing to do.
 pub struct Idle {
     /// Whether there was any row of the rank.
@@ -258,11 +276,9 @@ pub fn idle(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> Option<Idl
         any: false,
         waiting: Vec::new(),
     };
-    let table = Table::open_to_read(q.storage);
-    let mut walk = walk_of(q, &table, rank);
-    seek(&mut walk, rank, from, to);
-    while walk.next() {
-        let facts = Facts::of(&walk);
+    let mut space = Space::to_read(q);
+    space.seek(rank, from, to);
+    while let Some(facts) = space.next() {
         if facts.place.rank == rank {
             let Fate::Waits(until) = facts.fate(q, now) else {
                 return None;

@@ -4,13 +4,12 @@
 //! readers would look, which leaves out what is leased or delayed; the rest is taken from the
 //! statistics that PostgreSQL keeps anyway.
 
-use super::claim::{seek, walk_of};
-use super::row::{DEFAULT_RANK, ENQUEUED_AT, Facts, Fate};
+use super::row::{ENQUEUED_AT, Facts, Fate};
+use super::space::Space;
 use crate::catalog::Queue;
 use crate::pg::rel;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
-use crate::pg::walk::Walk;
 
 /// So many rows are looked at, and one more.
 pub const EXACT: i64 = 10_000;
@@ -43,29 +42,28 @@ impl Counter {
     fn along(
         &mut self,
         q: &Queue,
-        walk: &mut Walk,
+        space: &mut Space,
         now: Micros,
         wanted: impl Fn(&Facts) -> bool,
     ) -> bool {
-        while walk.next() {
+        while let Some(facts) = space.next() {
             if self.left == 0 {
                 return false;
             }
             self.left -= 1;
-            let facts = Facts::of(walk);
             if wanted(&facts) {
-                self.add(q, walk, &facts, now);
+                self.add(q, space, &facts, now);
             }
         }
         true
     }
 
-    fn add(&mut self, q: &Queue, walk: &Walk, facts: &Facts, now: Micros) {
+    fn add(&mut self, q: &Queue, space: &Space, facts: &Facts, now: Micros) {
         let c = &mut self.counts;
         match facts.fate(q, now) {
             Fate::Ready => {
                 c.ready += 1;
-                let sent = walk.get(ENQUEUED_AT).as_timestamptz();
+                let sent = space.value(ENQUEUED_AT).as_timestamptz();
                 c.oldest_ready = match (c.oldest_ready, sent) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
@@ -81,22 +79,25 @@ impl Counter {
 /// `looks` gives where readers would look: rank, from, and to before which.
 pub fn count(q: &Queue, now: Micros, looks: impl Iterator<Item = (i16, i64, i64)>) -> Counts {
     let _pinned = Pinned::now();
-    let table = Table::open_to_read(q.storage);
+    let mut space = Space::to_read(q);
     let mut head = Counter::new();
-    let mut walk = walk_of(q, &table, DEFAULT_RANK);
-    seek(&mut walk, DEFAULT_RANK, 0, i64::MAX);
-    if head.along(q, &mut walk, now, |_| true) {
+    space.seek_all();
+    if head.along(q, &mut space, now, |_| true) {
         return head.counts;
     }
-    drop(walk);
     let mut ready = Counter::new();
     let mut all = true;
     for (rank, from, to) in looks {
-        let mut walk = walk_of(q, &table, rank);
-        seek(&mut walk, rank, from, to);
-        all &= ready.along(q, &mut walk, now, |f| f.place.rank == rank);
+        space.seek(rank, from, to);
+        all &= ready.along(q, &mut space, now, |f| f.place.rank == rank);
     }
-    let live = rel::live_rows(q.storage).max(EXACT);
+    let live = q
+        .map()
+        .live
+        .iter()
+        .map(|p| rel::live_rows(p.table))
+        .sum::<i64>()
+        .max(EXACT);
     estimate(&head.counts, &ready.counts, all, live)
 }
 

@@ -2,14 +2,18 @@
 
 use super::row::{self, rank_of};
 use crate::catalog::Queue;
+use crate::catalog::map::{Part, State};
+use crate::error::Error;
 use crate::pg::board;
 use crate::pg::rel;
+use crate::pg::report;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use pg_broker_core::board::Key;
 use pg_broker_core::ids::BLOCK;
 use pg_broker_core::tally::{Kind, Standing, Wait};
 use std::cell::Cell;
+use std::rc::Rc;
 
 /// A message on its way into a queue; payload and headers are carried as they came.
 #[derive(Clone)]
@@ -111,14 +115,59 @@ fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {
     new
 }
 
+/// So often a place is looked for anew, when the tables change their use meanwhile.
+const AGAIN: usize = 100;
+
+/// Enters rows whose ids rise, each into the table that its id belongs to.
+fn enter(q: &Queue, rows: &[[Value; row::WIDTH]]) {
+    let mut rest = rows;
+    let mut tries = 0;
+    while let Some(first) = rest.first().map(id_of) {
+        let map = q.map();
+        let part = map.entry(first);
+        let Some(part) = part.filter(|_| tries < AGAIN) else {
+            report::raise(Error::Internal(format!(
+                "no table for message {first} of queue \"{}\"",
+                q.name
+            )));
+        };
+        let n = match part.state {
+            State::Open => rest.partition_point(|r| id_of(r) < part.past),
+            _ => {
+                let is_same =
+                    |r: &&[Value; row::WIDTH]| map.entry(id_of(r)).is_some_and(|p| p.k == part.k);
+                rest.iter().take_while(is_same).count()
+            }
+        };
+        let mut table = row::table(part);
+        // What was right before the table was locked is right now only if the map says it again.
+        let now = q.map();
+        let is_right = Rc::ptr_eq(&now, &map) || now.again(part).is_some_and(Part::takes);
+        if !is_right {
+            tries += 1;
+            table.let_go();
+            continue;
+        }
+        let (some, others) = rest.split_at(n.max(1));
+        match some {
+            [one] => table.insert(one),
+            _ => table.insert_many(some),
+        }
+        rest = others;
+    }
+}
+
+fn id_of(row: &[Value; row::WIDTH]) -> i64 {
+    row[row::ID].as_int8().unwrap_or_default()
+}
+
 pub fn one(q: &Queue, m: &Message, now: Micros) {
-    row::table(q).insert(&row_of(m, now));
+    enter(q, &[row_of(m, now)]);
 }
 
 pub fn many(q: &Queue, list: &[Message], now: Micros) {
-    if list.is_empty() {
-        return;
-    }
-    let rows: Vec<_> = list.iter().map(|m| row_of(m, now)).collect();
-    row::table(q).insert_many(&rows);
+    let mut rows: Vec<_> = list.iter().map(|m| row_of(m, now)).collect();
+    // They rise as they are given, but for messages that were given back to an earlier holder.
+    rows.sort_by_key(id_of);
+    enter(q, &rows);
 }

@@ -5,10 +5,13 @@ use super::lookup;
 use super::plans::{Kind, ask};
 use super::table;
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pg::rel;
 use crate::pg::spi;
-use crate::pg::time::Micros;
+use crate::pg::table::{Pinned, Table};
+use crate::pg::time::{self, Micros};
 use crate::pg::value::{Ty, Value};
+use crate::pg::walk::Walk;
 
 /// Takes a key for message `id` until then. Gives the id of the message that has it: `id` when
 /// the key was free or its window over. Waits for a transaction that has taken the key and is
@@ -114,6 +117,23 @@ fn steal(q: &Queue, key: &str, from: i64, id: i64, until: Micros) -> Result<bool
         },
         |rows| rows.processed > 0,
     )
+}
+
+/// When the next window is over.
+pub fn next(q: &Queue) -> Result<Option<Micros>> {
+    const UNTIL: usize = 2;
+    let broken = || Error::BrokenQueue(q.name.clone());
+    let keys = rel::internal(&format!("q_{}_keys", q.n)).ok_or_else(broken)?;
+    let _pinned = Pinned::now();
+    let table = Table::open_to_read(keys);
+    if table.is_empty() {
+        return Ok(None);
+    }
+    let index = rel::internal(&format!("q_{}_keys_until", q.n)).ok_or_else(broken)?;
+    let mut walk = Walk::by_time(&table, index);
+    walk.seek_upto(time::INFINITY);
+    let is_there = walk.next();
+    Ok(is_there.then(|| walk.get(UNTIL).as_timestamptz()).flatten())
 }
 
 /// Removes keys whose window is over, at most so many; none that somebody is taking.

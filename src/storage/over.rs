@@ -1,10 +1,10 @@
 //! Rows looked for in bounded pieces: those that are over, expired or past their last allowed
 //! failure, and those that have just come due.
 
-use super::claim::{seek, walk_of};
-use super::row::{self, Facts, Fate, Place};
+use super::row::{self, Fate, Place};
+use super::space::Space;
 use crate::catalog::Queue;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 
 /// How far a walk has come.
@@ -27,28 +27,25 @@ pub fn in_span(
     ready: &mut Vec<(i16, i64)>,
 ) -> Walked {
     let _pinned = Pinned::now();
-    let table = row::table(q);
+    let mut space = Space::to_write(q);
     // The index of the default rank is that of all ids.
-    let along = rank.unwrap_or(row::DEFAULT_RANK);
-    let mut walk = walk_of(q, &table, along);
-    seek(&mut walk, along, from, to);
+    space.seek(rank.unwrap_or(row::DEFAULT_RANK), from, to);
     let mut walked = Walked {
         upto: from,
         rows: 0,
     };
     for _ in 0..rows {
-        if !walk.next() {
+        let Some(facts) = space.next() else {
             walked.upto = to;
             break;
-        }
+        };
         crate::pg::wait::interruptible();
-        let facts = Facts::of(&walk);
         walked.rows += 1;
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
         match facts.fate(q, now) {
             _ if !is_asked => {}
             Fate::Ready => ready.push((facts.place.rank, facts.id())),
-            Fate::FailedOut | Fate::Expired if table.lock(facts.place.tid) => {
+            Fate::FailedOut | Fate::Expired if space.lock(&facts.place) => {
                 found.push(facts.place);
             }
             _ => {}
@@ -62,15 +59,13 @@ pub fn in_span(
 /// many rows are looked at.
 pub fn came_due(q: &Queue, since: Micros, now: Micros, rows: usize) -> bool {
     let _pinned = Pinned::now();
-    let table = Table::open_to_read(q.storage);
-    let mut walk = walk_of(q, &table, row::DEFAULT_RANK);
-    seek(&mut walk, row::DEFAULT_RANK, 0, i64::MAX);
+    let mut space = Space::to_read(q);
+    space.seek_all();
     for _ in 0..rows {
-        if !walk.next() {
+        let Some(facts) = space.next() else {
             return false;
-        }
+        };
         crate::pg::wait::interruptible();
-        let facts = Facts::of(&walk);
         let is_new = facts.due.is_some_and(|due| due > since);
         if is_new && facts.fate(q, now) == Fate::Ready {
             return true;

@@ -9,7 +9,6 @@ use crate::pg::value::{Ty, Value};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Kind {
-    Expired,
     KeyTake,
     KeyHolder,
     KeySteal,

@@ -6,6 +6,7 @@
 //! the others by a partial index (rank, id).
 
 use crate::catalog::Queue;
+use crate::catalog::map::Part;
 use crate::pg::index::Known;
 use crate::pg::table::{Table, Tid};
 use crate::pg::time::Micros;
@@ -46,23 +47,23 @@ pub fn rank_of(priority: i16) -> i16 {
     RANKS - 1 - priority
 }
 
-/// A queue's table open for writing.
-pub fn table(q: &Queue) -> Table {
+/// One of a queue's tables open for writing.
+pub fn table(part: &Part) -> Table {
     Table::open_indexed(
-        q.storage,
+        part.table,
         [
             Known {
-                oid: q.index,
+                oid: part.index,
                 columns: &[ID],
                 wants: |_| true,
             },
             Known {
-                oid: q.ranks_index,
+                oid: part.ranks_index,
                 columns: &[RANK, ID],
                 wants: |row| row[RANK].as_int2() != Some(DEFAULT_RANK),
             },
             Known {
-                oid: q.expiry_index,
+                oid: part.expiry_index,
                 columns: &[EXPIRES_AT],
                 wants: |row| !row[EXPIRES_AT].is_null(),
             },
@@ -73,6 +74,8 @@ pub fn table(q: &Queue) -> Table {
 /// A row version and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
+    /// In which of the queue's tables.
+    pub k: i32,
     pub tid: Tid,
     pub rank: i16,
     pub id: i64,
@@ -104,9 +107,11 @@ pub enum Fate {
 }
 
 impl Facts {
-    pub fn of(row: &Walk) -> Self {
+    /// What a row says, of table `k`.
+    pub fn of(k: i32, row: &Walk) -> Self {
         Facts {
             place: Place {
+                k,
                 tid: row.tid(),
                 rank: row.get(RANK).as_int2().unwrap_or_default(),
                 id: row.get(ID).as_int8().unwrap_or_default(),

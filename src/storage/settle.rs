@@ -2,33 +2,53 @@
 //! its receipt; without a receipt the current hand-out is meant. A row that anybody else has
 //! locked, or has changed meanwhile, is not touched and not waited for.
 
-use super::find::{Finder, runs};
+use super::find::runs;
 use super::row::{self, After, Change, Facts, Place};
+use super::space::Space;
 use crate::catalog::Queue;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
-use crate::pg::walk::Walk;
+use crate::pg::wait;
 
 /// An id with its receipt, or with none.
 pub type HandOut = (i64, Option<i64>);
+
+/// So often it is looked again for rows that are on the move.
+const AGAIN: usize = 100;
 
 /// Does something to the current hand-outs among these, in the order of their ids: `act` gives
 /// what became of the message, or none when it was not to be had.
 fn each(
     q: &Queue,
     list: &[HandOut],
-    mut act: impl FnMut(&mut Table, &Finder, &Facts) -> Option<After>,
+    mut act: impl FnMut(&mut Space, &Facts) -> Option<After>,
 ) -> Vec<Change> {
-    let _pinned = Pinned::now();
-    let mut table = row::table(q);
-    let mut finder = Finder::new(q, &table);
     let mut list = list.to_vec();
     list.sort_unstable();
     let mut changes: Vec<Change> = Vec::with_capacity(list.len());
-    for run in runs(&list, |h| h.0) {
+    for _ in 0..AGAIN {
+        list = each_once(q, &list, &mut act, &mut changes);
+        if list.is_empty() {
+            break;
+        }
+    }
+    changes
+}
+
+/// The same, in one snapshot; gives those that are to be looked for elsewhere, in a new one.
+fn each_once(
+    q: &Queue,
+    list: &[HandOut],
+    act: &mut impl FnMut(&mut Space, &Facts) -> Option<After>,
+    changes: &mut Vec<Change>,
+) -> Vec<HandOut> {
+    let mut elsewhere = Vec::new();
+    let _pinned = Pinned::now();
+    let mut space = Space::to_write(q);
+    for run in runs(list, |h| h.0) {
         if let (Some(first), Some(last)) = (run.first(), run.last()) {
-            finder.begin(first.0, last.0);
+            space.begin(first.0, last.0);
         }
         for &(id, receipt) in run {
             // Asked for twice, with and without a receipt: once is enough.
@@ -37,20 +57,24 @@ fn each(
             }
             let is_current =
                 |f: &Facts| f.receipt.is_some() && (receipt.is_none() || f.receipt == receipt);
-            if let Some(facts) = finder.next(id).filter(is_current)
-                && let Some(after) = act(&mut table, &finder, &facts)
-            {
-                changes.push(Change::of(q, &facts, &after));
+            match space.find_next(id) {
+                None if space.has_changed() => elsewhere.push((id, receipt)),
+                Some(facts) if is_current(&facts) => match act(&mut space, &facts) {
+                    Some(after) => changes.push(Change::of(q, &facts, &after)),
+                    None if space.is_moved(&facts.place) => elsewhere.push((id, receipt)),
+                    None => {}
+                },
+                _ => {}
             }
         }
     }
-    changes
+    elsewhere
 }
 
 /// Removes messages.
 pub fn ack(q: &Queue, list: &[HandOut]) -> Vec<Change> {
-    each(q, list, |table, _, facts| {
-        table.delete(facts.place.tid).then_some(After::Gone)
+    each(q, list, |space, facts| {
+        space.delete(&facts.place).then_some(After::Gone)
     })
 }
 
@@ -66,8 +90,8 @@ pub fn hold_last(q: &Queue, list: &[HandOut]) -> Vec<Facts> {
 
 fn hold_if(q: &Queue, list: &[HandOut], wanted: impl Fn(&Facts) -> bool) -> Vec<Facts> {
     let mut held = Vec::new();
-    each(q, list, |table, _, facts| {
-        (wanted(facts) && table.lock(facts.place.tid)).then(|| {
+    each(q, list, |space, facts| {
+        (wanted(facts) && space.lock(&facts.place)).then(|| {
             held.push(*facts);
             After::Is(*facts)
         })
@@ -78,9 +102,9 @@ fn hold_if(q: &Queue, list: &[HandOut], wanted: impl Fn(&Facts) -> bool) -> Vec<
 /// Moves messages to the archive.
 pub fn archive(q: &Queue, list: &[HandOut], now: Micros) -> Vec<Change> {
     let mut kept = Vec::new();
-    let changes = each(q, list, |table, finder, facts| {
-        let row = finder.keep();
-        table.delete(facts.place.tid).then(|| {
+    let changes = each(q, list, |space, facts| {
+        let row = space.keep();
+        space.delete(&facts.place).then(|| {
             kept.push(row);
             After::Gone
         })
@@ -97,13 +121,13 @@ pub fn retry(
     reason: Option<&str>,
     due: impl Fn(i32) -> Option<Micros>,
 ) -> Vec<Change> {
-    each(q, list, |table, finder, facts| {
+    each(q, list, |space, facts| {
         let failures = facts.failures.saturating_add(1);
         if !q.options.allows(failures) {
             return None;
         }
         let at = due(failures);
-        let new = finder.edited(|new| {
+        let new = space.edited(|new| {
             new[row::DUE] = Value::opt(at, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
             new[row::FAILURES] = Value::int4(failures);
@@ -115,16 +139,14 @@ pub fn retry(
             failures,
             ..*facts
         };
-        table
-            .update(facts.place.tid, &new)
-            .then_some(After::Is(again))
+        space.update(&facts.place, &new).then_some(After::Is(again))
     })
 }
 
 /// Gives messages back without blame.
 pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> {
-    each(q, list, |table, finder, facts| {
-        let new = finder.edited(|new| {
+    each(q, list, |space, facts| {
+        let new = space.edited(|new| {
             new[row::DUE] = Value::opt(due, Value::timestamptz);
             new[row::RECEIPT] = Value::NULL;
         });
@@ -133,22 +155,20 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
             receipt: None,
             ..*facts
         };
-        table
-            .update(facts.place.tid, &new)
-            .then_some(After::Is(back))
+        space.update(&facts.place, &new).then_some(After::Is(back))
     })
 }
 
 /// Moves the end of leases.
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
-    each(q, list, |table, finder, facts| {
-        let new = finder.edited(|new| new[row::DUE] = Value::timestamptz(due));
+    each(q, list, |space, facts| {
+        let new = space.edited(|new| new[row::DUE] = Value::timestamptz(due));
         let longer = Facts {
             due: Some(due),
             ..*facts
         };
-        table
-            .update(facts.place.tid, &new)
+        space
+            .update(&facts.place, &new)
             .then_some(After::Is(longer))
     })
 }
@@ -156,24 +176,23 @@ pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
 /// Locks messages whoever holds them, waiting for whoever has them locked, in the order given;
 /// gives those that were still there.
 fn seize(q: &Queue, ids: &[i64]) -> Vec<Place> {
-    let found: Vec<Place> = {
-        let _pinned = Pinned::now();
-        let table = row::table(q);
-        let mut finder = Finder::new(q, &table);
-        ids.iter()
-            .filter_map(|id| finder.find(*id).map(|f| f.place))
-            .collect()
-    };
-    let mut seized = Vec::with_capacity(found.len());
-    for place in found {
-        let _pinned = Pinned::now();
-        let table = row::table(q);
-        let mut finder = Finder::new(q, &table);
-        // Looked up anew: while the one before was waited for, this one may have changed.
-        if let Some(present) = finder.find(place.id).map(|f| f.place)
-            && let Some(tid) = table.lock_waiting(present.tid)
-        {
-            seized.push(Place { tid, ..present });
+    let mut seized = Vec::with_capacity(ids.len());
+    for id in ids {
+        // Looked up anew each time: while another was waited for, it may have changed.
+        loop {
+            let _pinned = Pinned::now();
+            let mut space = Space::to_write(q);
+            let Some(place) = space.find(*id).map(|f| f.place) else {
+                if space.has_changed() {
+                    continue;
+                }
+                break;
+            };
+            if space.lock_waiting(&place) {
+                seized.push(place);
+                break;
+            }
+            wait::interruptible();
         }
     }
     seized
@@ -184,11 +203,10 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
     let seized = seize(q, ids);
     let mut changes = Vec::with_capacity(seized.len());
     let _pinned = Pinned::now();
-    let mut table = row::table(q);
-    let mut finder = Finder::new(q, &table);
+    let mut space = Space::to_write(q);
     for place in seized {
-        if let Some(facts) = finder.find(place.id)
-            && table.delete(facts.place.tid)
+        if let Some(facts) = space.find(place.id)
+            && space.delete(&facts.place)
         {
             changes.push(Change::gone(q, &facts));
         }
@@ -198,33 +216,50 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
 
 /// Removes everything that no open transaction is working on; tells `gone` of each.
 pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
-    let _pinned = Pinned::now();
-    let mut table = row::table(q);
-    let mut walk = Walk::by_id(&table, q.index);
-    walk.seek_ids(0, i64::MAX);
-    while walk.next() {
-        crate::pg::wait::interruptible();
-        let facts = Facts::of(&walk);
-        if table.delete(facts.place.tid) {
-            gone(Change::gone(q, &facts));
+    // Again, as long as messages are on the move.
+    for _ in 0..AGAIN {
+        let _pinned = Pinned::now();
+        let mut space = Space::to_write(q);
+        space.seek_all();
+        let mut is_over = true;
+        while let Some(facts) = space.next() {
+            wait::interruptible();
+            if space.delete(&facts.place) {
+                gone(Change::gone(q, &facts));
+            } else {
+                is_over &= !space.is_moved(&facts.place);
+            }
+        }
+        if is_over && !space.has_changed() {
+            break;
         }
     }
 }
 
 /// Adds failures to a message whose transaction rolled back, unless somebody has it locked.
 pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
-    let _pinned = Pinned::now();
-    let mut table = row::table(q);
-    let mut finder = Finder::new(q, &table);
-    let facts = finder.find(id)?;
-    let more = i32::try_from(failures).unwrap_or(i32::MAX);
-    let failures = facts.failures.saturating_add(more);
-    let new = finder.edited(|new| {
-        new[row::FAILURES] = Value::int4(failures);
-        new[row::LAST_ERROR] = Value::text("transaction rolled back");
-    });
-    let blamed = Facts { failures, ..facts };
-    table
-        .update(facts.place.tid, &new)
-        .then(|| Change::of(q, &facts, &After::Is(blamed)))
+    for _ in 0..AGAIN {
+        let _pinned = Pinned::now();
+        let mut space = Space::to_write(q);
+        let Some(facts) = space.find(id) else {
+            if space.has_changed() {
+                continue;
+            }
+            break;
+        };
+        let more = i32::try_from(failures).unwrap_or(i32::MAX);
+        let failures = facts.failures.saturating_add(more);
+        let new = space.edited(|new| {
+            new[row::FAILURES] = Value::int4(failures);
+            new[row::LAST_ERROR] = Value::text("transaction rolled back");
+        });
+        let blamed = Facts { failures, ..facts };
+        if space.update(&facts.place, &new) {
+            return Some(Change::of(q, &facts, &After::Is(blamed)));
+        }
+        if !space.is_moved(&facts.place) {
+            break;
+        }
+    }
+    None
 }

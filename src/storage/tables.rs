@@ -13,7 +13,7 @@ use pg_broker_core::ids::BLOCK;
 use pg_broker_core::names::{archive_of, quote_ident, quote_literal};
 
 /// Vacuum early and little: most rows die young.
-const VACUUM: &str = "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.05, \
+pub(super) const VACUUM: &str = "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.05, \
      autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 100000, \
      autovacuum_analyze_scale_factor = 0.5";
 
@@ -53,7 +53,20 @@ fn run(spi: &Spi, statements: &[String]) -> Result<()> {
 }
 
 /// How full pages are made, in per cent: the rest is room for the claimed versions.
-const FILL: u32 = 50;
+pub(super) const FILL: u32 = 50;
+
+pub(super) fn ranks_index(table: &str) -> String {
+    format!(
+        "CREATE INDEX {table}_ranks ON mq_internal.{table} (rank, id) WHERE rank <> {DEFAULT_RANK}"
+    )
+}
+
+pub(super) fn expiry_index(table: &str) -> String {
+    format!(
+        "CREATE INDEX {table}_expiry ON mq_internal.{table} (expires_at) \
+         WHERE expires_at IS NOT NULL"
+    )
+}
 
 /// The next free number for a queue's storage.
 fn next_number(spi: &Spi) -> Result<i32> {
@@ -80,14 +93,8 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                     "CREATE {kind}TABLE mq_internal.q_{n} ({COLUMNS}, CONSTRAINT q_{n}_pkey \
                      PRIMARY KEY (id)) WITH (fillfactor = {FILL}, {VACUUM})"
                 ),
-                format!(
-                    "CREATE INDEX q_{n}_ranks ON mq_internal.q_{n} (rank, id) \
-                     WHERE rank <> {DEFAULT_RANK}"
-                ),
-                format!(
-                    "CREATE INDEX q_{n}_expiry ON mq_internal.q_{n} (expires_at) \
-                     WHERE expires_at IS NOT NULL"
-                ),
+                ranks_index(&format!("q_{n}")),
+                expiry_index(&format!("q_{n}")),
                 format!(
                     "CREATE SEQUENCE mq_internal.q_{n}_id INCREMENT {BLOCK} \
                      OWNED BY mq_internal.q_{n}.id"
@@ -177,7 +184,7 @@ fn comment_columns(spi: &Spi, view: &str) -> Result<()> {
     Ok(())
 }
 
-fn role_name(spi: &Spi, role: Oid) -> Result<String> {
+pub(super) fn role_name(spi: &Spi, role: Oid) -> Result<String> {
     let rows = spi.query(
         "SELECT pg_catalog.pg_get_userbyid($1)::pg_catalog.text",
         &[Ty::Oid],
@@ -189,15 +196,30 @@ fn role_name(spi: &Spi, role: Oid) -> Result<String> {
         .ok_or_else(|| Error::Internal("no such role".into()))
 }
 
+/// The tables that queue `n` has beside its parent.
+fn children(spi: &Spi, n: i32) -> Result<Vec<String>> {
+    let rows = spi.query(
+        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c \
+         ON c.oid = i.inhrelid WHERE i.inhparent = $1",
+        &[Ty::Oid],
+        &[Value::opt(rel::internal(&format!("q_{n}")), Value::oid)],
+    )?;
+    Ok((0..rows.len())
+        .filter_map(|i| rows.get(i, 0).as_text())
+        .collect())
+}
+
 /// Gives a queue's tables to `owner`.
 fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
     let to = role_name(spi, owner)?;
-    for suffix in ["", "_archive", "_keys", "_length"] {
-        if rel::internal(&format!("q_{n}{suffix}")).is_some() {
-            spi.utility(&format!(
-                "ALTER TABLE mq_internal.q_{n}{suffix} OWNER TO {to}"
-            ))?;
-        }
+    let companions = ["", "_archive", "_keys", "_length"].map(|suffix| format!("q_{n}{suffix}"));
+    let mut tables: Vec<String> = companions
+        .into_iter()
+        .filter(|name| rel::internal(name).is_some())
+        .collect();
+    tables.extend(children(spi, n)?);
+    for table in tables {
+        spi.utility(&format!("ALTER TABLE mq_internal.{table} OWNER TO {to}"))?;
     }
     Ok(())
 }
@@ -316,11 +338,19 @@ pub fn drop(n: i32, views: &[Oid], cascade: bool) -> Result<()> {
                 spi.utility(&format!("DROP VIEW mq.{} {how}", quote_ident(&name)))?;
             }
         }
-        for suffix in ["_length", "_keys", "_archive", ""] {
+        for suffix in ["_length", "_keys", "_archive"] {
             let table = format!("q_{n}{suffix}");
             if rel::internal(&table).is_some() {
                 spi.utility(&format!("DROP TABLE mq_internal.{table} CASCADE"))?;
             }
+        }
+        let parent = format!("q_{n}");
+        if rel::internal(&parent).is_some() {
+            // All by name: nobody wants to be told of what goes along.
+            let mut tables = children(spi, n)?;
+            tables.push(parent);
+            let list: Vec<String> = tables.iter().map(|t| format!("mq_internal.{t}")).collect();
+            spi.utility(&format!("DROP TABLE {} CASCADE", list.join(", ")))?;
         }
         Ok(())
     })
@@ -355,15 +385,16 @@ pub fn dependents(views: &[Oid]) -> Result<Vec<String>> {
     })
 }
 
-/// Makes the table that counts a limited queue's messages, or drops it. The queue's table is
-/// locked against writers, so that the count it starts from is exact.
-pub fn limit_length(n: i32, owner: Oid, storage: Oid, limited: bool) -> Result<()> {
+/// Makes the table that counts a limited queue's messages, or drops it. The queue is locked against
+/// senders and consumers, so that the count it starts from is exact.
+pub fn limit_length(n: i32, owner: Oid, view: Oid, limited: bool) -> Result<()> {
     let _ours = OwnDdl::begin();
     let there = rel::internal(&format!("q_{n}_length")).is_some();
     spi::connect(|spi| match (limited, there) {
         (true, false) => {
-            rel::lock(storage, rel::Lock::Freeze);
-            let unlogged = rel::facts(storage).is_some_and(|f| f.unlogged);
+            rel::lock(view, rel::Lock::Freeze);
+            let storage = rel::internal(&format!("q_{n}"));
+            let unlogged = storage.and_then(rel::facts).is_some_and(|f| f.unlogged);
             let kind = if unlogged { "UNLOGGED " } else { "" };
             spi.utility(&format!(
                 "CREATE {kind}TABLE mq_internal.q_{n}_length (slot bigint NOT NULL, \

@@ -1,15 +1,13 @@
 //! How many messages there are in which state, from what sessions have told: only rows of which
 //! the tally cannot say whether they still wait are looked at, and those that have expired.
 
-use super::claim::{seek, walk_of};
 use super::count::{Counts, EXACT};
-use super::row::{DEFAULT_RANK, Facts, Fate};
+use super::row::{DEFAULT_RANK, Fate};
+use super::space::Space;
 use crate::catalog::Queue;
-use crate::pg::rel;
-use crate::pg::table::{Pinned, Table};
+use crate::pg::table::Pinned;
 use crate::pg::time::{self, Micros};
 use crate::pg::wait;
-use crate::pg::walk::Walk;
 use pg_broker_core::frontier::Span;
 use pg_broker_core::tally::{Cell, Kind, Open, Reading, Tally};
 
@@ -17,18 +15,16 @@ use pg_broker_core::tally::{Cell, Kind, Open, Reading, Tally};
 /// none when it ended that.
 pub fn all(q: &Queue, go_on: impl Fn(i64) -> bool) -> Option<Tally> {
     let now = time::now();
-    let table = Table::open_to_read(q.storage);
-    let mut walk = walk_of(q, &table, DEFAULT_RANK);
-    seek(&mut walk, DEFAULT_RANK, 0, i64::MAX);
+    let mut space = Space::to_read(q);
+    space.seek_all();
     let mut tally = Tally::default();
     let mut n = 0;
-    while walk.next() {
+    while let Some(facts) = space.next() {
         wait::interruptible();
         n += 1;
         if !go_on(n) {
             return None;
         }
-        let facts = Facts::of(&walk);
         for part in facts.standing(q).parts(facts.id(), 1) {
             tally.add(&part, now).ok()?;
         }
@@ -54,13 +50,13 @@ pub fn settle(
     looks: impl Iterator<Item = (i16, i64, i64)>,
 ) -> Counts {
     let _pinned = Pinned::now();
-    let table = Table::open_to_read(q.storage);
-    let is_open_known = settle_open(q, &table, now, &mut reading);
-    let is_expired_known = leave_out_expired(q, &table, now, &mut reading);
+    let mut space = Space::to_read(q);
+    let is_open_known = settle_open(q, &mut space, now, &mut reading);
+    let is_expired_known = leave_out_expired(q, &mut space, now, &mut reading);
     let ready = reading.ready().max(0);
     let (oldest_ready, is_oldest_known) = match ready {
         0 => (None, true),
-        _ => oldest(q, &table, now, looks),
+        _ => oldest(q, &mut space, now, looks),
     };
     Counts {
         ready,
@@ -73,22 +69,22 @@ pub fn settle(
 
 /// Looks at the rows that may or may not wait; false when there were too many, and the rest is
 /// taken to come due evenly.
-fn settle_open(q: &Queue, table: &Table, now: Micros, reading: &mut Reading) -> bool {
+fn settle_open(q: &Queue, space: &mut Space, now: Micros, reading: &mut Reading) -> bool {
     let mut open: Vec<Open> = std::iter::from_fn(|| reading.take_open()).collect();
     if open.is_empty() {
         return true;
     }
     let mut budget = Budget(EXACT);
-    let mut walk = walk_of(q, table, DEFAULT_RANK);
     let mut complete = true;
     for ids in spans(&open) {
-        seek(&mut walk, DEFAULT_RANK, ids.lo, ids.hi);
-        while open.iter().any(|o| o.n > 0) && walk.next() {
+        space.seek(DEFAULT_RANK, ids.lo, ids.hi);
+        while open.iter().any(|o| o.n > 0)
+            && let Some(facts) = space.next()
+        {
             if !budget.spend() {
                 complete = false;
                 break;
             }
-            let facts = Facts::of(&walk);
             let standing = facts.standing(q);
             let cell = standing.wait.as_ref().and_then(Cell::of);
             if let Some(found) = open.iter_mut().find(|o| Some(o.cell) == cell) {
@@ -143,37 +139,30 @@ fn spans(open: &[Open]) -> Vec<Span> {
 }
 
 /// Takes out what has expired and nobody holds; false when it is too much.
-fn leave_out_expired(q: &Queue, table: &Table, now: Micros, reading: &mut Reading) -> bool {
-    let Some(index) = rel::internal(&format!("q_{}_expiry", q.n)) else {
-        return true;
-    };
+fn leave_out_expired(q: &Queue, space: &mut Space, now: Micros, reading: &mut Reading) -> bool {
     let mut budget = Budget(EXACT);
-    let mut walk = Walk::by_time(table, index);
-    walk.seek_upto(now);
-    while walk.next() {
-        if !budget.spend() {
-            return false;
-        }
-        let facts = Facts::of(&walk);
+    let mut is_complete = true;
+    space.expiring(now, |facts| {
+        is_complete = budget.spend();
         // Past its last failure and expired: not `Fate::Expired` alone, but what is not leased.
-        if facts.is_leased(now) || !facts.has_expired(now) {
-            continue;
+        if is_complete && !facts.is_leased(now) && facts.has_expired(now) {
+            let last = i64::from(facts.standing(q).is_last);
+            reading.n -= 1;
+            reading.last -= last;
+            if facts.due.is_some_and(|due| due > now) {
+                reading.waits(Kind::Delayed, -1, -last);
+            }
         }
-        let last = i64::from(facts.standing(q).is_last);
-        reading.n -= 1;
-        reading.last -= last;
-        if facts.due.is_some_and(|due| due > now) {
-            reading.waits(Kind::Delayed, -1, -last);
-        }
-    }
-    true
+        is_complete
+    });
+    is_complete
 }
 
 /// When the first ready message of each priority was sent, the earliest of them; and whether all
 /// could be found.
 fn oldest(
     q: &Queue,
-    table: &Table,
+    space: &mut Space,
     now: Micros,
     looks: impl Iterator<Item = (i16, i64, i64)>,
 ) -> (Option<Micros>, bool) {
@@ -184,13 +173,11 @@ fn oldest(
         if found == Some(rank) {
             continue;
         }
-        let mut walk = walk_of(q, table, rank);
-        seek(&mut walk, rank, from, to);
-        while walk.next() {
+        space.seek(rank, from, to);
+        while let Some(facts) = space.next() {
             if !budget.spend() {
                 return (oldest, false);
             }
-            let facts = Facts::of(&walk);
             if facts.place.rank == rank && facts.fate(q, now) == Fate::Ready {
                 let sent = facts.enqueued_at;
                 oldest = Some(oldest.map_or(sent, |o| o.min(sent)));

@@ -1,15 +1,13 @@
 //! Rows behind dead-lettering, dropping the oldest, and redriving.
 
-use super::find::{self, Finder};
-use super::plans::{Kind, ask};
+use super::LEASE_ENDED;
+use super::find;
 use super::row::{self, After, Change, Facts, Fate, Place, RANKS};
-use super::{LEASE_ENDED, table};
+use super::space::Space;
 use crate::catalog::Queue;
-use crate::error::Result;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
-use crate::pg::value::{Ty, Value};
-use crate::pg::walk::Walk;
+use crate::pg::value::Value;
 use pg_broker_core::tally::Standing;
 
 pub use super::find::remove;
@@ -81,10 +79,9 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
 /// Keeps a row that cannot be buried now out of everybody's way until then.
 pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Option<Change> {
     let _pinned = Pinned::now();
-    let mut table = row::table(q);
-    let mut finder = Finder::new(q, &table);
-    let facts = finder.find(corpse.id())?;
-    let new = finder.edited(|new| {
+    let mut space = Space::to_write(q);
+    let facts = space.find(corpse.id())?;
+    let new = space.edited(|new| {
         new[row::DUE] = Value::timestamptz(until);
         new[row::RECEIPT] = Value::NULL;
         new[row::FAILURES] = Value::int4(corpse.failures);
@@ -96,8 +93,8 @@ pub fn postpone(q: &Queue, corpse: &Corpse, error: &str, until: Micros) -> Optio
         failures: corpse.failures,
         ..facts
     };
-    table
-        .update(facts.place.tid, &new)
+    space
+        .update(&facts.place, &new)
         .then(|| Change::of(q, &facts, &After::Is(kept)))
 }
 
@@ -107,54 +104,55 @@ pub const POSTPONED: Micros = 60_000_000;
 
 /// Locks rows that must be buried, at most so many of each kind: expired, or past their failures
 /// and due, or postponed.
-pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
-    let mut found = expired(q, limit, now)?;
+pub fn overdue(q: &Queue, limit: i64, now: Micros) -> Vec<Place> {
+    let mut found = expired(q, limit, now);
     let most = found.len() + usize::try_from(limit).unwrap_or(usize::MAX);
     if q.options.max_failures.is_some() {
         let _pinned = Pinned::now();
-        let table = row::table(q);
-        let mut walk = Walk::by_id(&table, q.index);
-        walk.seek_ids(0, i64::MAX);
-        while found.len() < most && walk.next() {
+        let mut space = Space::to_write(q);
+        space.seek_all();
+        while found.len() < most
+            && let Some(facts) = space.next()
+        {
             crate::pg::wait::interruptible();
-            let facts = Facts::of(&walk);
             let is_postponed = facts.receipt.is_none()
                 && facts
                     .due
                     .is_some_and(|at| at <= now.saturating_add(POSTPONED))
                 && !q.options.allows(facts.failures);
-            if (is_postponed || facts.fate(q, now) == Fate::FailedOut)
-                && table.lock(facts.place.tid)
-            {
+            if (is_postponed || facts.fate(q, now) == Fate::FailedOut) && space.lock(&facts.place) {
                 found.push(facts.place);
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// Locks expired rows that nobody holds.
-pub fn expired(q: &Queue, limit: i64, now: Micros) -> Result<Vec<Place>> {
-    let ids: Vec<i64> = ask(
-        q,
-        Kind::Expired,
-        &[Ty::Timestamptz, Ty::Int8],
-        &[Value::timestamptz(now), Value::int8(limit)],
-        || {
-            format!(
-                "SELECT m.id FROM {} m WHERE m.expires_at <= $1 AND (m.receipt IS NULL OR \
-                 m.due <= $1) ORDER BY m.expires_at LIMIT $2",
-                table(q)
-            )
-        },
-        |rows| {
-            (0..rows.len())
-                .filter_map(|i| rows.get(i, 0).as_int8())
-                .collect()
-        },
-    )?;
+pub fn expired(q: &Queue, limit: i64, now: Micros) -> Vec<Place> {
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut ids: Vec<i64> = Vec::new();
+    {
+        let _pinned = Pinned::now();
+        Space::to_read(q).expiring(now, |facts| {
+            if !facts.is_leased(now) && facts.has_expired(now) {
+                ids.push(facts.id());
+            }
+            ids.len() < most
+        });
+    }
     let locked = lock(q, &ids, |f| !f.is_leased(now) && f.has_expired(now));
-    Ok(locked.into_iter().map(|f| f.place).collect())
+    locked.into_iter().map(|f| f.place).collect()
+}
+
+/// When the next message expires, or the first that has expired did.
+pub fn next_expiry(q: &Queue) -> Option<Micros> {
+    let _pinned = Pinned::now();
+    let mut first: Option<Micros> = None;
+    Space::to_read(q).first_expiring(|facts| {
+        first = [first, facts.expires_at].into_iter().flatten().min();
+    });
+    first
 }
 
 /// How often it is looked again when others were faster.
@@ -166,16 +164,16 @@ pub fn oldest(q: &Queue, limit: i64, now: Micros) -> Vec<Facts> {
     let mut found: Vec<Facts> = Vec::new();
     for _ in 0..AGAIN {
         let _pinned = Pinned::now();
-        let table = row::table(q);
-        let mut walk = Walk::by_id(&table, q.index);
-        walk.seek_ids(0, i64::MAX);
+        let mut space = Space::to_write(q);
+        space.seek_all();
         let mut lost = false;
-        while found.len() < wanted && walk.next() {
-            let facts = Facts::of(&walk);
+        while found.len() < wanted
+            && let Some(facts) = space.next()
+        {
             if facts.is_leased(now) || found.iter().any(|f| f.id() == facts.id()) {
                 continue;
             }
-            if table.lock(facts.place.tid) {
+            if space.lock(&facts.place) {
                 found.push(facts);
             } else {
                 lost = true;
@@ -196,10 +194,11 @@ pub fn idle(q: &Queue, ids: &[i64], now: Micros) -> Vec<Facts> {
 /// Locks those of `ids` that are wanted, and that nobody else has locked.
 fn lock(q: &Queue, ids: &[i64], wanted: impl Fn(&Facts) -> bool) -> Vec<Facts> {
     let _pinned = Pinned::now();
-    let table = row::table(q);
-    let mut finder = Finder::new(q, &table);
+    let mut space = Space::to_write(q);
     ids.iter()
-        .filter_map(|id| finder.find(*id))
-        .filter(|f| wanted(f) && table.lock(f.place.tid))
+        .filter_map(|id| {
+            let facts = space.find(*id)?;
+            (wanted(&facts) && space.lock(&facts.place)).then_some(facts)
+        })
         .collect()
 }

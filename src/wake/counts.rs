@@ -191,6 +191,12 @@ pub struct Told {
     changes: u64,
 }
 
+/// A number that changes whenever something in a queue does; none where nobody can tell.
+pub fn activity(key: Key) -> Option<u64> {
+    let known = board::with(key, false, |h| h.state.counting.rows());
+    known.flatten().map(|(_, changes)| changes)
+}
+
 pub fn told_so_far(q: &Queue) -> Option<Told> {
     let key = frontier::key(q);
     let known = board::with(key, false, |h| h.state.counting.rows());

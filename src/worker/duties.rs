@@ -1,6 +1,7 @@
 //! The duties of a worker: what is done for one queue, and when.
 
 use super::{SECOND, interval};
+use crate::catalog::map::State;
 use crate::catalog::{Options, Queue};
 use crate::error::Result;
 use crate::pg::roster::{self, Entry};
@@ -29,6 +30,17 @@ pub struct Charge {
     pub asked: Micros,
     /// Nobody knows how many messages it has.
     pub uncounted: bool,
+    /// What `wake::counts` said of it last, and when.
+    pub told: Option<u64>,
+    pub now: Micros,
+    /// When there will be something expired, if nothing happens before; and a key.
+    expiry: Coming,
+    key_expiry: Coming,
+    /// Its tables may have to change.
+    pub wants_space: bool,
+    /// When that is looked at again, and how long after that.
+    pub space_at: Micros,
+    pub space_pause: Micros,
     next: [Micros; DUTIES.len()],
     /// How far the sweep has come.
     swept: Sweep,
@@ -50,6 +62,13 @@ impl Charge {
             blind_since: None,
             asked: now,
             uncounted: false,
+            told: None,
+            now,
+            expiry: Coming::default(),
+            key_expiry: Coming::default(),
+            wants_space: true,
+            space_at: now,
+            space_pause: 0,
             next: [now; DUTIES.len()],
             swept: Sweep::default(),
         };
@@ -70,6 +89,24 @@ impl Charge {
         self.limited = max_failures.is_some();
         self.retains = archive_retention.is_some();
         self.known = now;
+    }
+}
+
+/// When something will be over, as it was when last looked.
+#[derive(Default)]
+struct Coming {
+    at: Option<Micros>,
+    /// What `Charge::told` was then. When nobody can tell, it is looked again in any case.
+    told: Option<u64>,
+}
+
+impl Coming {
+    fn after(c: &Charge, at: Option<Micros>) -> Self {
+        Coming { at, told: c.told }
+    }
+
+    fn is_due(&self, c: &Charge) -> bool {
+        self.told.is_none() || self.told != c.told || self.at.is_some_and(|at| at <= c.now)
     }
 }
 
@@ -103,7 +140,7 @@ const DUTIES: [Duty; 6] = [
     },
     Duty {
         name: "burying what has expired",
-        is_due: |_| true,
+        is_due: |c| c.expiry.is_due(c),
         every: later,
         run: bury_expired,
     },
@@ -127,7 +164,7 @@ const DUTIES: [Duty; 6] = [
     },
     Duty {
         name: "removing deduplication keys",
-        is_due: |_| true,
+        is_due: |c| c.key_expiry.is_due(c),
         every: later,
         run: expire_keys,
     },
@@ -142,13 +179,17 @@ fn bury_due(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     upkeep::bury_due(q).map(|n| (n, false))
 }
 
-fn bury_expired(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
-    upkeep::bury_expired(q).map(whole)
+fn bury_expired(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
+    let buried = upkeep::bury_expired(q)?;
+    c.expiry = Coming::after(c, upkeep::next_expiry(q));
+    Ok(whole(buried))
 }
 
 fn sweep(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     let (n, on) = upkeep::sweep(q, c.swept)?;
     c.swept = on.unwrap_or_default();
+    // Plain SQL and replication may also write where nobody looks.
+    c.wants_space |= q.map().idle.iter().any(|part| part.state == State::Dormant);
     Ok((n, on.is_some()))
 }
 
@@ -162,8 +203,16 @@ fn trim_archive(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
     upkeep::trim_archive(q).map(whole)
 }
 
-fn expire_keys(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
-    upkeep::expire_keys(q).map(whole)
+fn expire_keys(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
+    // Most queues have no keys, and need no statement for them.
+    let next = upkeep::next_key(q)?;
+    if next.is_none_or(|at| at > c.now) {
+        c.key_expiry = Coming::after(c, next);
+        return Ok((0, false));
+    }
+    let removed = upkeep::expire_keys(q)?;
+    c.key_expiry = Coming::after(c, upkeep::next_key(q)?);
+    Ok(whole(removed))
 }
 
 impl Charge {
@@ -200,7 +249,18 @@ impl Charge {
             .zip(self.next)
             .filter(|(duty, _)| (duty.is_due)(self))
             .map(|(_, at)| at);
+        // What was to come due may be settled before: that is asked now and then.
         let armed = self.armed.filter(|_| self.limited || self.notify);
-        planned.chain(armed).min().unwrap_or(Micros::MAX)
+        let armed = armed.map(|at| at.min(self.now + interval()));
+        let space = self.wants_space.then_some(self.space_at);
+        let coming = [self.expiry.at, self.key_expiry.at].into_iter().flatten();
+        // No sooner than such a duty comes round.
+        let coming = coming.map(|at| at.max(self.now + later()));
+        planned
+            .chain(armed)
+            .chain(space)
+            .chain(coming)
+            .min()
+            .unwrap_or(Micros::MAX)
     }
 }

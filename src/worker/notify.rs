@@ -13,6 +13,12 @@ use crate::wake::notify;
 
 pub fn send(charges: &mut [Charge], now: Micros) -> Result<(), Failure> {
     let (storages, is_all) = bell::take();
+    for charge in charges.iter_mut() {
+        if is_all || storages.contains(&charge.storage) {
+            charge.wants_space = true;
+            charge.space_at = now;
+        }
+    }
     let mut looked = Ok(());
     let mut is_wanted = |c: &Charge| {
         let is_rung = is_all || storages.contains(&c.storage);

@@ -13,14 +13,16 @@ use crate::pg::roster::{self, Entry, Outcome};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::worker::{self, Argument, Failure};
-use crate::queue::upkeep;
+use crate::queue::{rotate, upkeep};
 use crate::settings;
 use crate::wake::notify::{NextDue, next_due};
 use crate::wake::{counts, frontier};
 use std::collections::BTreeMap;
 
 /// Options are read again after so long, should nobody have told that they changed.
-const KNOWN_FOR: Micros = 30 * SECOND;
+const KNOWN_FOR: Micros = 300 * SECOND;
+/// So are the queues themselves.
+const LISTED_EVERY: Micros = 10 * SECOND;
 /// That something was done is written down at most this often; that it was looked at is kept in
 /// shared memory, so that an idle server writes nothing.
 const WRITTEN_EVERY: Micros = 60 * SECOND;
@@ -33,6 +35,10 @@ const LISTING: &str = "looking for queues";
 const LOOKING: &str = "looking at a queue";
 const NOTING: &str = "noting that upkeep ran";
 const TIDYING: &str = "tidying up";
+const ROTATING: &str = "making room";
+
+/// So many steps are done for one queue before the others are looked at.
+const STEPS: usize = 32;
 
 struct Site {
     entry: &'static Entry,
@@ -118,6 +124,12 @@ impl Site {
                 moved += self.perform(charge, n, duty);
             }
         }
+        for charge in charges.iter_mut().filter(|c| c.wants_space) {
+            if self.is_unwanted() {
+                return Step::Leave(Outcome::Aside);
+            }
+            moved += self.rotate(charge, now);
+        }
         self.charges = charges;
         self.write_down(now, moved);
         let trouble = self.troubles.values().next().cloned();
@@ -130,7 +142,11 @@ impl Site {
             return Step::SleepUntil(now);
         }
         let next = self.charges.iter().map(Charge::next).min();
-        let soonest = next.unwrap_or(Micros::MAX).min(self.listed + interval());
+        let listing = match self.charges.is_empty() {
+            true => now + interval(),
+            false => self.listed + LISTED_EVERY.max(interval()),
+        };
+        let soonest = next.unwrap_or(Micros::MAX).min(listing);
         Step::SleepUntil(soonest.max(now))
     }
 
@@ -159,6 +175,40 @@ impl Site {
             charge.go_on(n, now);
         }
         moved
+    }
+
+    /// Has a queue's tables change, step by step, each in a transaction of its own.
+    fn rotate(&mut self, charge: &mut Charge, now: Micros) -> u64 {
+        let view = Oid::from(charge.view);
+        let context = format!("queue \"{}\", {ROTATING}", charge.name);
+        let mut done = 0;
+        if charge.space_at > now {
+            return done;
+        }
+        for _ in 0..STEPS {
+            let stepped = worker::transaction(|| match catalog::open_oid(view, Lock::Read)? {
+                None => Ok(rotate::Step::Idle),
+                Some(q) => {
+                    let _owner = ActingAs::owner(q.owner);
+                    rotate::step(&q)
+                }
+            });
+            match self.note(charge.view, ROTATING, &context, stepped) {
+                Some(rotate::Step::Done) => {
+                    done += 1;
+                    charge.space_pause = 0;
+                    continue;
+                }
+                Some(rotate::Step::Idle) => charge.wants_space = false,
+                Some(rotate::Step::Waits) | None => {
+                    let most = interval().max(SPACING);
+                    charge.space_pause = (charge.space_pause * 2).clamp(SPACING * 10, most);
+                }
+            }
+            break;
+        }
+        charge.space_at = time::now() + charge.space_pause;
+        done
     }
 
     /// Keeps in mind whether something went well.
@@ -191,7 +241,7 @@ impl Site {
         if has_news {
             self.charges.iter_mut().for_each(|c| c.known = 0);
         }
-        if !has_news && now - self.listed < interval() {
+        if !has_news && now - self.listed < LISTED_EVERY.max(interval()) {
             return None;
         }
         self.listed = now;
@@ -262,6 +312,8 @@ impl Site {
 
 /// Asks the board what comes due in a queue, and whether its messages are counted.
 fn arm(charge: &mut Charge, now: Micros) {
+    charge.now = now;
+    charge.told = counts::activity(charge.key);
     charge.uncounted = counts::is_known(charge.key) != Some(true);
     if !charge.limited && !charge.notify {
         return;
@@ -272,8 +324,11 @@ fn arm(charge: &mut Charge, now: Micros) {
         NextDue::At(next) => {
             let is_due = next.is_some_and(|at| at <= now);
             charge.has_due |= is_due;
+            // What was to come due by now may have been settled, or somebody has looked at it first: the
+            // rows tell.
+            let was = charge.armed.filter(|_| is_over && !is_due);
+            charge.blind_since = was.map(|at| at - 1);
             charge.armed = next.filter(|_| !is_due);
-            charge.blind_since = None;
             charge.asked = now;
         }
         // Nobody tells: it is looked for, once an interval, however often others wake us.

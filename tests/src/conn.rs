@@ -275,6 +275,11 @@ impl Patience {
         Patience(what, Instant::now())
     }
 
+    /// Whether the next `wait` fails: for those who can say more about it.
+    pub fn is_over(&self) -> bool {
+        self.1.elapsed() >= BOUND
+    }
+
     /// Call this between two looks at the condition.
     pub async fn wait(&self) {
         assert!(self.1.elapsed() < BOUND, "never happened: {}", self.0);

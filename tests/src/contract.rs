@@ -17,12 +17,12 @@ const FUNCTIONS: &[(&str, &str)] = &[
     (
         "create_queue",
         "queue durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-         max_bytes archive_retention notify if_not_exists",
+         max_bytes archive_retention notify segment_size if_not_exists",
     ),
     (
         "alter_queue",
         "queue visibility max_failures dead_letter backoff ttl dedup_window max_length overflow max_bytes \
-         archive_retention notify reset",
+         archive_retention notify segment_size reset",
     ),
     ("drop_queue", "queue if_exists cascade"),
     ("purge_queue", "queue"),
@@ -216,7 +216,7 @@ async fn columns(cx: Cx) {
         (
             "queues",
             "queue owner durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-             max_bytes archive_retention notify paused paused_until created_at",
+             max_bytes archive_retention notify paused paused_until created_at segment_size",
         ),
         (
             "metrics",

@@ -51,11 +51,26 @@ mod roles;
 mod rollbacks;
 mod server;
 mod settle;
+mod space;
+mod space_batches;
+mod space_callers;
+mod space_catalogs;
+mod space_crash;
+mod space_dump;
+mod space_parking;
+mod space_pinned;
+mod space_rotation;
+mod space_sends;
+mod space_standby;
+mod space_verbs;
+mod space_young;
+mod spread;
 mod standby;
 mod status;
 mod storage;
 mod stress;
 mod tables;
+mod traffic;
 mod upgrade;
 mod values;
 mod verbs;
@@ -116,6 +131,18 @@ fn all() -> Vec<harness::Test> {
         follow::tests(),
         lifecycle::tests(),
         pooler::tests(),
+        space_crash::tests(),
+        space_dump::tests(),
+        space_standby::tests(),
+        space_catalogs::tests(),
+        space_callers::tests(),
+        space_parking::tests(),
+        space_batches::tests(),
+        space_rotation::tests(),
+        space_pinned::tests(),
+        space_sends::tests(),
+        space_verbs::tests(),
+        space_young::tests(),
     ]
     .into_iter()
     .flatten()
@@ -124,8 +151,9 @@ fn all() -> Vec<harness::Test> {
     .collect()
 }
 
-/// The contract does not depend on what makes it fast: these run once more on a server whose readers
-/// do without hints, and on one that does not preload the library.
+/// The contract does not depend on what makes it fast, nor on where messages lie: these run once more
+/// on a server whose readers do without hints, on one that does not preload the library, and on one
+/// where every few messages have a segment of their own.
 const AGAIN: [&str; 9] = [
     "verbs::",
     "readers::",
@@ -137,9 +165,13 @@ const AGAIN: [&str; 9] = [
     "oracle::",
     "native::",
 ];
-const MODES: [(&str, &str); 2] = [
+const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),
     ("plain", "shared_preload_libraries = ''\n"),
+    (
+        "segmented",
+        "pg_broker.segment_size = 64\npg_broker.move_grace = '100ms'\n",
+    ),
 ];
 
 fn again(mode: &str) -> Vec<harness::Test> {

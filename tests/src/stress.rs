@@ -10,12 +10,12 @@ use crate::conn::Conn;
 use crate::figures::agree;
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
-use crate::tests;
+use crate::{space, tests};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-tests![with_hints, without_hints, mixed, soak];
+tests![with_hints, without_hints, mixed, rotating, soak];
 
 struct Shape {
     /// Which sessions use hints.
@@ -26,6 +26,8 @@ struct Shape {
     calm: bool,
     /// One disturbance in so many ends a session; the others cancel a statement.
     terminations: Option<u64>,
+    /// Messages a segment; the least there may be, for those who want many rotations.
+    segment: Option<u64>,
 }
 
 const ROUND: Duration = Duration::from_millis(1500);
@@ -45,6 +47,23 @@ async fn mixed(cx: Cx) {
     run(cx, |n| n % 2 == 0, calm, Some(10), 5).await;
 }
 
+/// Beside a worker that rotates all the time.
+async fn rotating(cx: Cx) {
+    let cx = space::working(&cx).await;
+    let shape = Shape {
+        hints: |n| n % 3 != 0,
+        sessions: 8,
+        rounds: 4,
+        round: ROUND,
+        calm: false,
+        terminations: Some(10),
+        segment: Some(space::LEAST),
+    };
+    stress(cx.clone(), shape).await;
+    let segments = space::segments(&cx.connect().await, "q").await;
+    assert!(segments.len() > 1, "nothing rotated: {segments:#?}");
+}
+
 async fn soak(cx: Cx) {
     let seconds = std::env::var("SOAK_SECONDS")
         .ok()
@@ -57,6 +76,7 @@ async fn soak(cx: Cx) {
         round: Duration::from_secs(4),
         calm: false,
         terminations: Some(4),
+        segment: None,
     };
     stress(cx, shape).await;
 }
@@ -69,6 +89,7 @@ async fn run(cx: Cx, hints: fn(usize) -> bool, calm: bool, terminations: Option<
         round: ROUND,
         calm,
         terminations,
+        segment: None,
     };
     stress(cx, shape).await;
 }
@@ -79,6 +100,12 @@ async fn stress(cx: Cx, shape: Shape) {
     let c = cx.connect().await;
     c.run("SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[])")
         .await;
+    if let Some(segment) = shape.segment {
+        c.run(&format!(
+            "SELECT mq.alter_queue('q', segment_size => {segment})"
+        ))
+        .await;
+    }
     c.run("CREATE TABLE sent (n bigserial PRIMARY KEY); CREATE TABLE done (n bigint PRIMARY KEY)")
         .await;
     let common = Arc::new(Common {

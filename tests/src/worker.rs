@@ -177,6 +177,8 @@ async fn trouble_shows_in_the_status(_: Cx) {
         "ALTER TABLE mq_internal.q_{n}_keys RENAME TO elsewhere"
     ))
     .await;
+    // Where nothing happens there is nothing to do.
+    c.run("SELECT mq.send('bad', '1')").await;
     let fails = "SELECT warnings::text LIKE '%worker of this database fails: queue \"\"bad\"\"%' \
                  OR warnings::text LIKE '%worker of this database fails: queue \\\\\"bad\\\\\"%' FROM mq.status()";
     c.until(fails).await;

@@ -118,7 +118,10 @@ impl Report {
                     .and_then(|figure| spread(&figure.rounds));
                 line.push(apart.map_or_else(|| "-".into(), |s| format!("{s:.0}")));
             }
-            table.push(line);
+            // What was measured once, and is no call, has nothing to show here.
+            if line.iter().skip(1).any(|cell| cell != "-") {
+                table.push(line);
+            }
         }
         table
     }

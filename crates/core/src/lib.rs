@@ -7,4 +7,5 @@ pub mod death;
 pub mod frontier;
 pub mod ids;
 pub mod names;
+pub mod space;
 pub mod tally;

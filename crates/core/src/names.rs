@@ -7,8 +7,9 @@ pub const DEFAULT_PRIORITY: i16 = 4;
 pub const LONGEST: usize = 48;
 
 /// Relations of schema mq, now and to come, that no queue may be called after.
-pub const RESERVED: [&str; 16] = [
+pub const RESERVED: [&str; 17] = [
     "queues",
+    "segments",
     "metrics",
     "status",
     "message",

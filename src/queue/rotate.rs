@@ -1,0 +1,433 @@
+//! Space that comes back without vacuum: which tables a queue's messages lie in, and when that
+//! changes.
+//!
+//! A segment takes the messages of one range of ids. When its ids are used up it is closed; when
+//! none of its messages is left it is truncated and takes another range. What would keep it alive
+//! for long is parked. One step looks at everything once, and does to each table at most one thing;
+//! what comes next is done in a later transaction, when everybody has been told of this one.
+//!
+//! That nobody enters rows into a closed table any more is known when everyone who had it locked at
+//! some moment after it was closed has ended: who came later was told. From then on a snapshot
+//! without a row in it is final (`Seen::is_settled`).
+
+use crate::catalog::Queue;
+use crate::catalog::map::{Map, PARENT, Part, State};
+use crate::error::Result;
+use crate::pg::holders::{self, Holder};
+use crate::pg::rel::Lock;
+use crate::pg::time::{self, Micros};
+use crate::queue::note::note_locked;
+use crate::settings;
+use crate::storage::rotate::{self, Kept};
+use crate::wake::touch;
+use pg_broker_core::ids::BLOCK;
+use pg_broker_core::space::{self, Last};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Done,
+    /// There is something to do that cannot be done yet.
+    Waits,
+    Idle,
+}
+
+/// What this session has learnt of a closed table. Losing it costs another look.
+struct Seen {
+    /// Who had it locked when it was first seen closed.
+    holders: Vec<Holder>,
+    is_settled: bool,
+    /// No message below.
+    low: i64,
+    /// Since when there is none at all.
+    empty_since: Option<Micros>,
+    /// Not before this are its messages counted again.
+    count_at: Micros,
+}
+
+impl Seen {
+    fn new(holders: Vec<Holder>) -> Self {
+        Seen {
+            holders,
+            is_settled: false,
+            low: 0,
+            empty_since: None,
+            count_at: 0,
+        }
+    }
+}
+
+/// A table in one use: storage of the queue, number, since when.
+type UseOf = (u32, i32, Micros);
+
+thread_local! {
+    static SEEN: RefCell<HashMap<UseOf, Seen>> = RefCell::default();
+}
+
+/// So many messages are moved by one step from one table.
+const MOVED: usize = 256;
+/// Messages are counted at most this often.
+const COUNTED_EVERY: Micros = 2_000_000;
+/// A parked table with fewer pages is not worth being emptied.
+const WORTH: i64 = 64;
+
+/// One step, for whoever may write. Nothing is waited for.
+pub fn step(q: &Queue) -> Result<Step> {
+    let Some(map) = rotate::begin(q) else {
+        return Ok(Step::Waits);
+    };
+    let now = time::now();
+    let given = rotate::ids_given(q)?;
+    let mut done = false;
+    let mut waits = false;
+    if let Some(range) = wanted(q, &map, given, now) {
+        match rotate::open(q, &map, range)? {
+            true => done = true,
+            false => waits = true,
+        }
+    }
+    for part in map.ranges() {
+        if part.state == State::Open && part.past <= given - BLOCK {
+            rotate::turn(q, part, State::Closed)?;
+            done = true;
+        }
+    }
+    let mut empty = Vec::new();
+    let closed = map.ranges().iter().filter(|p| p.state == State::Closed);
+    let sources = map.parked().iter().filter(|p| p.state == State::Source);
+    let mut moved = 0;
+    for part in closed.chain(sources) {
+        match treat(q, &map, part, given, now, MOVED - moved)? {
+            Found::Empty(since) => empty.push((part, since)),
+            Found::Moved(n) => {
+                moved += n;
+                done = true;
+            }
+            Found::Kept => waits = true,
+        }
+    }
+    if let Some(target) = map.parked().first() {
+        let (turned, big) = relieve(q, &map, target, now)?;
+        (done, waits) = (done | turned, waits | big);
+    }
+    for part in &map.idle {
+        match part.state {
+            State::Drained => empty.push((part, part.since)),
+            State::Dormant if rotate::pages(part) > 0 => match rotate::first_live(part, 0) {
+                Some(None) => empty.push((part, part.since)),
+                // Plain SQL or replication has written there.
+                Some(Some(_)) => {
+                    rotate::turn(q, part, State::Source)?;
+                    done = true;
+                }
+                None => waits = true,
+            },
+            _ => {}
+        }
+    }
+    // At the end: from here on others are kept out; and of one table only, because a standby waits for
+    // each lock in turn.
+    let mut is_alone = true;
+    for (part, since) in empty {
+        match truncate(q, part, since, is_alone)? {
+            Truncated::Yes => (done, is_alone) = (true, false),
+            Truncated::Left => done = true,
+            Truncated::No => waits = true,
+        }
+    }
+    if is_alone
+        && let Some(spare) = spare(&map, now)
+        && rotate::drop(q, spare)?
+    {
+        done = true;
+    }
+    forget_others(q, &map);
+    Ok(match (done, waits) {
+        (true, _) => Step::Done,
+        (_, true) => Step::Waits,
+        _ => Step::Idle,
+    })
+}
+
+/// So many segments without a range are kept for whatever comes.
+const SPARE: usize = 4;
+/// The others are dropped one after the other, each when nobody has wanted it for so long.
+const SPARED_FOR: Micros = 60_000_000;
+
+/// A segment that is no longer needed.
+fn spare(map: &Map, now: Micros) -> Option<&Part> {
+    let free = || map.idle.iter().filter(|p| p.state == State::Free);
+    if free().count() <= SPARE + map.segments / 2 {
+        return None;
+    }
+    free()
+        .filter(|p| now - p.since > SPARED_FOR)
+        .max_by_key(|p| p.k)
+}
+
+/// How many messages a segment is to take, if somebody has said.
+pub fn fixed_size(q: &Queue) -> Option<i32> {
+    let own = q.options.segment_size;
+    Some(own.unwrap_or(settings::SEGMENT_SIZE.get())).filter(|size| *size > 0)
+}
+
+/// The ids that the next segment is to have, if there is to be one.
+fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
+    let interval = Micros::from(settings::ROTATION_INTERVAL.get()) * 1000;
+    let fixed = fixed_size(q).map(|size| space::whole(i64::from(size)));
+    let (first, last) = match map.ranges() {
+        [] if given <= fixed.unwrap_or(space::FIRST) => return None,
+        [] => (given, None),
+        [.., last] if given - BLOCK < last.first => return None,
+        [.., before, last] => (last.past, Some((before, last.since))),
+        [last] => (last.past, Some((last, last.since))),
+    };
+    let backlog = map
+        .ranges()
+        .first()
+        .map_or(0, |oldest| given - oldest.first);
+    let size = match fixed {
+        Some(size) => space::fixed(size, backlog),
+        None => {
+            let last = last.map(|(part, since)| Last {
+                ids: part.past - part.first,
+                took: now - since,
+                bytes: rotate::weight(part),
+                backlog,
+            });
+            space::next(last, interval)
+        }
+    };
+    Some((first, first.max(given) + size))
+}
+
+enum Found {
+    /// No message, and none to come, since then.
+    Empty(Micros),
+    /// So many were moved away.
+    Moved(usize),
+    Kept,
+}
+
+/// A table that nothing is entered into any more.
+fn treat(
+    q: &Queue,
+    map: &Map,
+    part: &Part,
+    given: i64,
+    now: Micros,
+    may_move: usize,
+) -> Result<Found> {
+    let Some(low) = settled(q, part) else {
+        return Ok(Found::Kept);
+    };
+    let Some(found) = rotate::first_live(part, low) else {
+        return Ok(Found::Kept);
+    };
+    let Some(first) = found else {
+        // Who began before this is over by the next step, or has begun long ago.
+        let since = remember(q, part, |seen| seen.empty_since.replace(now));
+        return Ok(match since.flatten() {
+            Some(since) => {
+                remember(q, part, |seen| seen.empty_since = Some(since));
+                Found::Empty(since)
+            }
+            None => Found::Kept,
+        });
+    };
+    remember(q, part, |seen| seen.low = first);
+    let is_parked = match part.state {
+        State::Source => true,
+        _ => is_behind(map, part, given) && is_sparse(q, part, first, now),
+    };
+    if !is_parked || may_move == 0 {
+        return Ok(Found::Kept);
+    }
+    let begun = touch::begin(q, first);
+    let moved = rotate::park(q, map, part, first, may_move)?;
+    note_locked(q, &moved);
+    begun.told();
+    Ok(match moved.is_empty() {
+        true => Found::Kept,
+        false => Found::Moved(moved.len()),
+    })
+}
+
+/// The lowest id that may have a message in a table, once nobody can enter one any more.
+fn settled(q: &Queue, part: &Part) -> Option<i64> {
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        let holders = || holders::of(part.table, Lock::Freeze);
+        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
+        seen.holders.retain(|h| !h.has_ended());
+        seen.is_settled |= seen.holders.is_empty();
+        seen.is_settled.then_some(seen.low)
+    })
+}
+
+fn remember<R>(q: &Queue, part: &Part, what: impl FnOnce(&mut Seen) -> R) -> Option<R> {
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| s.borrow_mut().get_mut(&key).map(what))
+}
+
+fn forget_others(q: &Queue, map: &Map) {
+    let storage = u32::from(q.storage);
+    let is_present = |k: i32, since: Micros| map.all().any(|p| p.k == k && p.since == since);
+    SEEN.with(|s| {
+        s.borrow_mut()
+            .retain(|&(of, k, since), _| of != storage || is_present(k, since));
+    });
+}
+
+/// Whether the ids of the segment after this one are used up, too: what is short beside the life of a
+/// segment has left by then.
+fn is_behind(map: &Map, part: &Part, given: i64) -> bool {
+    let next = map.ranges().iter().find(|p| p.first >= part.past);
+    next.is_some_and(|next| next.past <= given - BLOCK)
+}
+
+/// Whether so few messages are left in a segment that it is worth moving them.
+fn is_sparse(q: &Queue, part: &Part, first: i64, now: Micros) -> bool {
+    let is_time = remember(q, part, |seen| seen.count_at <= now);
+    if is_time != Some(true) {
+        return false;
+    }
+    let most = (part.past - part.first) / 4;
+    let is_sparse = rotate::has_few(part, first, most);
+    if !is_sparse {
+        remember(q, part, |seen| seen.count_at = now + COUNTED_EVERY);
+    }
+    is_sparse
+}
+
+/// Has what is parked go elsewhere, when the table for it is mostly dead. Gives whether that was
+/// done, and whether it may come to that.
+fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bool)> {
+    let pages = rotate::pages(target);
+    // A queue without segments has nothing but this one, and vacuum.
+    if pages < WORTH || map.ranges().is_empty() {
+        return Ok((false, false));
+    }
+    let mut others = map.all().filter(|p| p.k <= PARENT && p.k != target.k);
+    let is_other_free = others.all(|p| p.state == State::Dormant && rotate::pages(p) == 0);
+    if !is_other_free {
+        return Ok((false, true));
+    }
+    let key = (u32::from(q.storage), target.k, target.since);
+    let is_time = SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        let seen = all.entry(key).or_insert_with(|| Seen::new(Vec::new()));
+        let is_time = seen.count_at <= now;
+        if is_time {
+            seen.count_at = now + COUNTED_EVERY * (1 + pages / 1000);
+        }
+        is_time
+    });
+    if !is_time || !rotate::is_on_few_pages(target, pages / 4) {
+        return Ok((false, true));
+    }
+    let done = match map.all().find(|p| p.k <= PARENT && p.k != target.k) {
+        None => rotate::make_second(q)?,
+        Some(other) => is_known(q, other) && rotate::turn_over(q, target, other)?,
+    };
+    Ok((done, true))
+}
+
+enum Truncated {
+    Yes,
+    /// Nobody looks there any more.
+    Left,
+    No,
+}
+
+/// Whether everybody who browses the queue knows of a table: a statement reads the tables that there
+/// were when it was planned, with a snapshot that may be newer than what is moved meanwhile.
+fn is_known(q: &Queue, part: &Part) -> bool {
+    if !part.is_new() {
+        return true;
+    }
+    let key = (u32::from(q.storage), part.k, part.since);
+    SEEN.with(|s| {
+        let mut all = s.borrow_mut();
+        // Every browser has the parent locked.
+        let holders = || holders::of(q.storage, Lock::Exclusive);
+        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
+        seen.holders.retain(|h| !h.has_ended());
+        seen.holders.is_empty()
+    })
+}
+
+/// Truncates a table without a message, since then, if it `may` be now; or, if somebody uses it, has
+/// nobody look there any more, so that he is the last.
+fn truncate(q: &Queue, part: &Part, empty_since: Micros, may: bool) -> Result<Truncated> {
+    let is_parked = part.k <= PARENT;
+    let keeper = rotate::keeper(part, empty_since, grace())?;
+    if keeper.is_none() && !may {
+        return Ok(Truncated::No);
+    }
+    if keeper.is_none() && rotate::truncate(q, part)? {
+        let state = if is_parked {
+            State::Dormant
+        } else {
+            State::Free
+        };
+        rotate::turn(q, part, state)?;
+        return Ok(Truncated::Yes);
+    }
+    let is_used = matches!(keeper, None | Some(Kept::Held(_)));
+    let idle = if is_parked {
+        State::Dormant
+    } else {
+        State::Drained
+    };
+    if !is_used || part.state == idle {
+        return Ok(Truncated::No);
+    }
+    rotate::turn(q, part, idle)?;
+    Ok(Truncated::Left)
+}
+
+/// How long the newest segments of a queue last, if one began within a minute.
+pub fn lasts(q: &Queue, now: Micros) -> Option<Micros> {
+    const MINUTE: Micros = 60_000_000;
+    let map = q.map_now();
+    let [.., b, c] = map.ranges() else {
+        return None;
+    };
+    // Those that are chosen begin small, and grow.
+    let is_known = fixed_size(q).is_some() && b.state == State::Open && now - c.since < MINUTE;
+    // Each began when the one before it came into use.
+    is_known.then_some((c.since - b.since).max(now - c.since))
+}
+
+/// What keeps one of a queue's tables that is used up from being truncated, for people.
+pub fn kept_by(q: &Queue, k: i32) -> Option<String> {
+    let map = q.map_now();
+    let part = map.all().find(|p| p.k == k)?;
+    // When it was found to be empty only its worker knows: not before this.
+    match part.state {
+        State::Closed | State::Source => {
+            if let Some(Some(id)) = rotate::first_live(part, 0) {
+                return Some(format!("message {id}"));
+            }
+        }
+        State::Drained => {}
+        State::Dormant if rotate::pages(part) > 0 => {}
+        _ => return None,
+    }
+    Some(match rotate::keeper(part, part.since, grace()).ok()?? {
+        Kept::Held(Some(pid)) => format!("process {pid}"),
+        Kept::Held(None) => "a prepared transaction".into(),
+        Kept::Young(pid) => format!("process {pid}, which may still look there"),
+        Kept::Moved => "a move that older snapshots may not see".into(),
+    })
+}
+
+/// How long a table out of which messages were moved is kept for those who have an older snapshot.
+pub fn grace() -> Micros {
+    Micros::from(settings::MOVE_GRACE.get()) * 1000
+}

@@ -1,0 +1,399 @@
+//! The steps of a rotation, each on tables of which the caller has the map to himself (`begin`).
+//! When to do which is `queue::rotate`'s to say.
+
+use super::row::{self, Facts};
+use crate::catalog::Queue;
+use crate::catalog::map::{Map, NEW, PARENT, Part, SECOND, State, suffix};
+use crate::error::{Error, Result};
+use crate::pg::event::OwnDdl;
+use crate::pg::holders;
+use crate::pg::rel::{self, Lock};
+use crate::pg::spi;
+use crate::pg::table::{Pinned, Table};
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Ty, Value};
+use crate::pg::wait;
+use crate::pg::walk::Walk;
+use crate::pg::xact;
+use pg_broker_core::ids::BLOCK;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// The map, which nobody else changes before the transaction ends; none when somebody else is at it.
+pub fn begin(q: &Queue) -> Option<Rc<Map>> {
+    let catalog = rel::internal("segment")?;
+    let map = holders::try_take_map(catalog, q.storage).then(|| q.map_now())?;
+    // A range that is not to be used yet is not in it: whoever went on from there would give it twice.
+    (!map.is_passing()).then_some(map)
+}
+
+/// All ids below this one have been given out, but for some that are yet to be used.
+pub fn ids_given(q: &Queue) -> Result<i64> {
+    let Some(name) = rel::name(q.sequence) else {
+        return Ok(0);
+    };
+    spi::connect(|spi| {
+        let rows = spi.query(
+            &format!("SELECT s.last_value, s.is_called FROM mq_internal.{name} s"),
+            &[],
+            &[],
+        )?;
+        let last = rows.get(0, 0).as_int8().unwrap_or_default();
+        let is_called = rows.get(0, 1).as_bool().unwrap_or(false);
+        Ok(if is_called { last + BLOCK } else { last })
+    })
+}
+
+/// What a table is to be from now on.
+struct Entry {
+    state: State,
+    range: Option<(i64, i64)>,
+}
+
+fn write(q: &Queue, k: i32, entry: &Entry) -> Result<()> {
+    let (first, past) = (entry.range.map(|r| r.0), entry.range.map(|r| r.1));
+    spi::connect(|spi| {
+        spi.query(
+            "INSERT INTO mq_internal.segment AS s (n, k, state, first_id, past_id, since, \
+             changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (n, k) DO UPDATE SET \
+             state=$3, first_id=$4, past_id=$5, since=$6, changed_by=$7, \
+             moved_at=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_at END, \
+             moved_by=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_by END",
+            &[
+                Ty::Int4,
+                Ty::Int4,
+                Ty::Int4,
+                Ty::Int8,
+                Ty::Int8,
+                Ty::Timestamptz,
+                Ty::Int8,
+            ],
+            &[
+                Value::int4(q.n),
+                Value::int4(k),
+                Value::int4(entry.state as i32),
+                Value::opt(first, Value::int8),
+                Value::opt(past, Value::int8),
+                Value::timestamptz(time::now()),
+                Value::int8(i64::from(holders::own_xid())),
+            ],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(())
+}
+
+/// A table is something else from now on, with the ids that it had.
+pub fn turn(q: &Queue, part: &Part, state: State) -> Result<()> {
+    let is_segment = part.k > PARENT;
+    let range = (is_segment && state != State::Free).then_some((part.first, part.past));
+    write(q, part.k, &Entry { state, range })
+}
+
+/// Gives a range of ids to a segment that has none, made if there is none. False when none could be
+/// made now.
+pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<bool> {
+    let free = map.idle.iter().find(|p| p.state == State::Free);
+    let k = match free {
+        Some(part) => part.k,
+        None => {
+            let numbers: Vec<i32> = map.all().map(|p| p.k).collect();
+            let unused = (1..).find(|k| !numbers.contains(k));
+            let Some(k) = unused.filter(|_| can_make(q)) else {
+                return Ok(false);
+            };
+            make(q, k)?;
+            k
+        }
+    };
+    let (state, range) = (State::Open, Some(range));
+    write(q, k, &Entry { state, range })?;
+    Ok(true)
+}
+
+/// Drops a segment that has no range, unless somebody is using it.
+pub fn drop(q: &Queue, part: &Part) -> Result<bool> {
+    let _ours = OwnDdl::begin();
+    if !holders::of(part.table, Lock::Exclusive).is_empty()
+        || !rel::try_hold(part.table, Lock::Exclusive)
+    {
+        return Ok(false);
+    }
+    spi::connect(|spi| {
+        spi.utility(&format!(
+            "DROP TABLE mq_internal.q_{}{}",
+            q.n,
+            suffix(part.k)
+        ))?;
+        spi.query(
+            "DELETE FROM mq_internal.segment WHERE n = $1 AND k = $2",
+            &[Ty::Int4, Ty::Int4],
+            &[Value::int4(q.n), Value::int4(part.k)],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(true)
+}
+
+/// Whether a child of the parent could be made without waiting for anybody.
+fn can_make(q: &Queue) -> bool {
+    rel::try_hold(q.storage, Lock::Alter)
+}
+
+/// What is parked goes to the other of the two tables from now on.
+pub fn turn_over(q: &Queue, target: &Part, other: &Part) -> Result<bool> {
+    turn(q, other, State::Target)?;
+    turn(q, target, State::Source)?;
+    Ok(true)
+}
+
+/// Makes the second parked table. False when that cannot be done now.
+pub fn make_second(q: &Queue) -> Result<bool> {
+    if !can_make(q) {
+        return Ok(false);
+    }
+    make(q, SECOND)?;
+    let (state, range) = (State::Dormant, Some((NEW, NEW)));
+    write(q, SECOND, &Entry { state, range })?;
+    Ok(true)
+}
+
+/// Makes a table like the parent. Vacuum has nothing to do in a segment: it is truncated. In a parked
+/// table it has, as long as no old snapshot is in its way.
+fn make(q: &Queue, k: i32) -> Result<()> {
+    let _ours = OwnDdl::begin();
+    let (n, name) = (q.n, format!("q_{}{}", q.n, suffix(k)));
+    let kind = if q.unlogged { "UNLOGGED " } else { "" };
+    let vacuum = match k {
+        SECOND => super::tables::VACUUM,
+        _ => "autovacuum_enabled = off, toast.autovacuum_enabled = off",
+    };
+    spi::connect(|spi| {
+        for statement in [
+            format!(
+                "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
+                 INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
+                super::tables::FILL
+            ),
+            super::tables::ranks_index(&name),
+            super::tables::expiry_index(&name),
+        ] {
+            spi.utility(&statement)?;
+        }
+        let owner = super::tables::role_name(spi, q.owner)?;
+        spi.utility(&format!("ALTER TABLE mq_internal.{name} OWNER TO {owner}"))
+    })
+}
+
+/// A walk by id over one table, with the snapshot that is active.
+fn walk(part: &Part, table: &Table, from: i64) -> Walk {
+    let mut walk = Walk::by_id(table, part.index);
+    walk.seek_ids(from, i64::MAX);
+    walk
+}
+
+/// Looks at a table, and lets go of it: who looks at all of them would hold many locks. None when
+/// somebody has it for himself.
+fn look<R>(part: &Part, what: impl FnOnce(&Table) -> R) -> Option<R> {
+    let table = Table::try_open_to_read(part.table)?;
+    let result = what(&table);
+    table.let_go();
+    Some(result)
+}
+
+/// The lowest id from `from` on that has a message in a table, or may have again.
+pub fn first_live(part: &Part, from: i64) -> Option<Option<i64>> {
+    let _pinned = Pinned::now();
+    look(part, |table| {
+        if table.is_empty() {
+            return None;
+        }
+        let mut walk = walk(part, table, from);
+        walk.next().then(|| Facts::of(part.k, &walk).id())
+    })
+}
+
+/// Whether there are at most so many messages from `from` on.
+pub fn has_few(part: &Part, from: i64, most: i64) -> bool {
+    let _pinned = Pinned::now();
+    let counted = look(part, |table| {
+        let mut walk = walk(part, table, from);
+        let mut n = 0;
+        while n <= most && walk.next() {
+            wait::interruptible();
+            n += 1;
+        }
+        n
+    });
+    counted.is_some_and(|n| n <= most)
+}
+
+/// Whether messages are on at most so many pages.
+pub fn is_on_few_pages(part: &Part, most: i64) -> bool {
+    let _pinned = Pinned::now();
+    let counted = look(part, |table| {
+        let mut walk = walk(part, table, 0);
+        let mut pages = HashSet::new();
+        while pages.len() as i64 <= most && walk.next() {
+            wait::interruptible();
+            pages.insert(walk.tid().block);
+        }
+        pages.len() as i64
+    });
+    counted.is_some_and(|n| n <= most)
+}
+
+/// What a table and its indexes weigh, in bytes.
+pub fn weight(part: &Part) -> i64 {
+    if !rel::is_free(part.table, Lock::Read) {
+        return 0;
+    }
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT pg_catalog.pg_total_relation_size($1)",
+            &[Ty::Oid],
+            &[Value::oid(part.table)],
+        )?;
+        Ok(rows.get(0, 0).as_int8().unwrap_or_default())
+    })
+    .unwrap_or_default()
+}
+
+/// How many pages of messages a table has; 0 when somebody has it for himself.
+pub fn pages(part: &Part) -> i64 {
+    look(part, |table| i64::from(table.pages())).unwrap_or(0)
+}
+
+/// Moves messages that nobody is at from a table, the lowest ids first, to where is parked: at most
+/// so many. Whoever looks for one that is on its way waits for the end of this transaction.
+pub fn park(q: &Queue, map: &Map, from: &Part, low: i64, most: usize) -> Result<Vec<Facts>> {
+    // Who looks for one of them waits for the end of this transaction, and not for a standby's.
+    let Some(target) = map.parked().first().filter(|_| !xact::is_tied()) else {
+        return Ok(Vec::new());
+    };
+    let Some(catalog) = rel::internal("segment") else {
+        return Ok(Vec::new());
+    };
+    holders::announce_moves(catalog);
+    let (mut moved, mut rows) = (Vec::new(), Vec::new());
+    {
+        let _pinned = Pinned::now();
+        let mut table = row::table(from);
+        let mut walk = walk(from, &table, low);
+        while moved.len() < most && walk.next() {
+            wait::interruptible();
+            let facts = Facts::of(from.k, &walk);
+            let row = walk.keep();
+            if table.move_out(facts.place.tid) {
+                moved.push(facts);
+                rows.push(row);
+            }
+        }
+    }
+    if moved.is_empty() {
+        return Ok(moved);
+    }
+    row::table(target).insert_many(&rows);
+    spi::connect(|spi| {
+        spi.query(
+            "UPDATE mq_internal.segment SET moved_at=$3, moved_by=$4 WHERE n = $1 AND k = $2",
+            &[Ty::Int4, Ty::Int4, Ty::Timestamptz, Ty::Int8],
+            &[
+                Value::int4(q.n),
+                Value::int4(from.k),
+                Value::timestamptz(time::now()),
+                Value::int8(i64::from(holders::own_xid())),
+            ],
+        )?;
+        Ok(())
+    })?;
+    rel::invalidate(q.storage);
+    Ok(moved)
+}
+
+/// Why a table is not truncated now.
+pub enum Kept {
+    /// Somebody uses it: the process, or a prepared transaction.
+    Held(Option<i32>),
+    /// A transaction began while there still were messages, not long ago, and may yet look for them,
+    /// as a dump does.
+    Young(i32),
+    /// Messages were moved out that an old snapshot may still look for here.
+    Moved,
+}
+
+/// Why a table without a message, since then, could not be truncated now.
+pub fn keeper(part: &Part, empty_since: Micros, grace: Micros) -> Result<Option<Kept>> {
+    let Some(annex) = look(part, Table::annex) else {
+        return Ok(Some(Kept::Held(None)));
+    };
+    for table in [Some(part.table), annex].into_iter().flatten() {
+        if let Some(holder) = holders::of(table, Lock::Exclusive).first() {
+            return Ok(Some(Kept::Held(holder.pid())));
+        }
+    }
+    if let Some((at, by)) = part.moved
+        && time::now().saturating_sub(at) < grace
+        && look(part, |table| holders::is_seen_by_all(by, table)) != Some(true)
+    {
+        return Ok(Some(Kept::Moved));
+    }
+    Ok(young(empty_since, grace)?.map(Kept::Young))
+}
+
+/// A session of this database with a snapshot that may be older than a moment, in a transaction that
+/// has not lasted for `grace`.
+fn young(moment: Micros, grace: Micros) -> Result<Option<i32>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) s WHERE s.datid = (SELECT \
+             d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+             AND s.backend_xmin IS NOT NULL AND s.pid <> pg_catalog.pg_backend_pid() \
+             AND s.backend_type <> 'autovacuum worker' \
+             AND s.xact_start <= $1 AND s.xact_start > $2 LIMIT 1",
+            &[Ty::Timestamptz, Ty::Timestamptz],
+            &[
+                Value::timestamptz(moment),
+                Value::timestamptz(time::now().saturating_sub(grace)),
+            ],
+        )?;
+        Ok(rows.get(0, 0).as_int4())
+    })
+}
+
+/// Truncates a table that has no message, unless somebody was faster to use it.
+pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
+    let _ours = OwnDdl::begin();
+    if xact::is_tied() {
+        return Ok(false);
+    }
+    let Some(annex) = look(part, Table::annex) else {
+        return Ok(false);
+    };
+    if ![Some(part.table), annex]
+        .into_iter()
+        .flatten()
+        .all(|t| rel::try_hold(t, Lock::Exclusive))
+    {
+        return Ok(false);
+    }
+    // Plain SQL may have written meanwhile; and what is lost here is lost.
+    if let Some(Some(id)) = first_live(part, 0) {
+        return Err(Error::Internal(format!(
+            "message {id} of queue \"{}\" is in table {} that was taken to be empty",
+            q.name,
+            suffix(part.k)
+        )));
+    }
+    spi::connect(|spi| {
+        spi.utility(&format!(
+            "TRUNCATE ONLY mq_internal.q_{}{}",
+            q.n,
+            suffix(part.k)
+        ))
+    })?;
+    xact::commit_here();
+    Ok(true)
+}
