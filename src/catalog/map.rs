@@ -12,11 +12,12 @@
 //!   that he has not been told of.
 
 use super::Queue;
+use crate::error::{Error, Result};
 use crate::pg::holders;
 use crate::pg::rel;
 use crate::pg::table::{Pinned, Table};
-use crate::pg::time::Micros;
-use crate::pg::value::Oid;
+use crate::pg::time::{self, Micros};
+use crate::pg::value::{Oid, Value};
 use crate::pg::walk::Walk;
 
 /// What a table is for at present. The numbers are those of `mq_internal.segment`.
@@ -172,6 +173,7 @@ impl Map {
 }
 
 mod column {
+    pub const N: usize = 0;
     pub const K: usize = 1;
     pub const STATE: usize = 2;
     pub const FIRST: usize = 3;
@@ -181,6 +183,82 @@ mod column {
     pub const MOVED_AT: usize = 7;
     pub const MOVED_BY: usize = 8;
     pub const ALL: usize = 9;
+}
+
+/// What a row of the map has, and nothing of any table yet.
+type Row = [Value; column::ALL];
+
+/// A change of what the map says of a table.
+pub enum Change {
+    /// It is something else from now on.
+    To {
+        state: State,
+        range: Option<(i64, i64)>,
+    },
+    /// Rows were moved out of it.
+    MovedOut,
+    /// It is no more.
+    Dropped,
+}
+
+impl Change {
+    /// The row that there is to be, after one that there may have been.
+    fn apply(&self, mut row: Row) -> Option<Row> {
+        let (now, own) = (
+            Value::timestamptz(time::now()),
+            Value::int8(i64::from(holders::own_xid())),
+        );
+        match self {
+            Change::To { state, range } => {
+                row[column::STATE] = Value::int2(*state as i16);
+                row[column::FIRST] = Value::opt(range.map(|r| r.0), Value::int8);
+                row[column::PAST] = Value::opt(range.map(|r| r.1), Value::int8);
+                (row[column::SINCE], row[column::CHANGED_BY]) = (now, own);
+                if matches!(state, State::Open | State::Free | State::Target) {
+                    (row[column::MOVED_AT], row[column::MOVED_BY]) = (Value::NULL, Value::NULL);
+                }
+            }
+            Change::MovedOut => (row[column::MOVED_AT], row[column::MOVED_BY]) = (now, own),
+            Change::Dropped => return None,
+        }
+        Some(row)
+    }
+}
+
+/// Changes the map of a queue, which the caller has to himself. Not by SQL, which at the higher levels
+/// of isolation would not see, nor forgive, what others have changed since the transaction began.
+pub fn change(q: &Queue, k: i32, change: &Change) -> Result<()> {
+    let unknown = || Error::Internal("table mq_internal.segment is not what it should be".into());
+    let names = rel::internal("segment").zip(rel::internal("segment_pkey"));
+    let (catalog, index) = names.ok_or_else(unknown)?;
+    let _pinned = Pinned::now();
+    let mut table = Table::open(catalog);
+    let mut walk = Walk::by_number(&table, index);
+    walk.seek_number(q.n);
+    let mut found = None;
+    while found.is_none() && walk.next() {
+        let row: Row = std::array::from_fn(|i| walk.get(i));
+        if row[column::K].as_int4() == Some(k) {
+            found = Some((walk.tid(), row));
+        }
+    }
+    drop(walk);
+    let is_done = match found {
+        Some((tid, old)) => match change.apply(old) {
+            Some(new) => table.update(tid, &new),
+            None => table.delete(tid),
+        },
+        None => {
+            let mut none = [Value::NULL; column::ALL];
+            (none[column::N], none[column::K]) = (Value::int4(q.n), Value::int4(k));
+            if let Some(new) = change.apply(none) {
+                table.insert(&new);
+            }
+            true
+        }
+    };
+    rel::invalidate(q.storage);
+    is_done.then_some(()).ok_or_else(unknown)
 }
 
 /// A table of queue `n` and its indexes; none when one of them is not to be found.
@@ -217,7 +295,7 @@ pub(super) fn load(n: i32) -> Option<Map> {
         let mut walk = Walk::by_number(&table, index);
         walk.seek_number(n);
         while walk.next() {
-            let row: [_; column::ALL] = std::array::from_fn(|i| walk.get(i));
+            let row: Row = std::array::from_fn(|i| walk.get(i));
             let k = row[column::K].as_int4()?;
             let state = State::of(row[column::STATE].as_int2()?);
             let found = match k {

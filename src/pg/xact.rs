@@ -101,6 +101,8 @@ type Task = Box<dyn FnOnce() -> Result<()>>;
 
 thread_local! {
     static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+    /// What to do if the transaction in progress comes to nothing.
+    static REGRETS: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
     static IS_TIED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -126,6 +128,12 @@ pub fn before_commit(task: impl FnOnce() -> Result<()> + 'static) {
     TASKS.with(|t| t.borrow_mut().push(Box::new(task)));
 }
 
+/// Has `forget` called if the transaction in progress is rolled back, or is prepared, and so may yet
+/// be: what was seen in it may not be so.
+pub fn if_undone(forget: fn()) {
+    REGRETS.with(|r| r.borrow_mut().push(forget));
+}
+
 fn do_tasks() {
     let tasks = TASKS.with(|t| std::mem::take(&mut *t.borrow_mut()));
     if tasks.is_empty() {
@@ -149,9 +157,12 @@ fn do_tasks() {
 unsafe extern "C-unwind" fn on_pre_commit(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => do_tasks(),
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => REGRETS.with(|r| r.borrow_mut().clear()),
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             TASKS.with(|t| t.borrow_mut().clear());
             IS_TIED.set(false);
+            let regrets = REGRETS.with(|r| std::mem::take(&mut *r.borrow_mut()));
+            regrets.into_iter().for_each(|forget| forget());
         }
         _ => {}
     }

@@ -8,7 +8,8 @@
 //!
 //! That nobody enters rows into a closed table any more is known when everyone who had it locked at
 //! some moment after it was closed has ended: who came later was told. From then on a snapshot
-//! without a row in it is final (`Seen::is_settled`).
+//! without a row in it is final (`Seen::is_settled`), unless it is that of a transaction whose own work
+//! is undone: then all is forgotten that it has learnt.
 
 use crate::catalog::Queue;
 use crate::catalog::map::{Map, PARENT, Part, State};
@@ -16,9 +17,10 @@ use crate::error::Result;
 use crate::pg::holders::{self, Holder};
 use crate::pg::rel::Lock;
 use crate::pg::time::{self, Micros};
+use crate::pg::{report, xact};
 use crate::queue::note::note_locked;
 use crate::settings;
-use crate::storage::rotate::{self, Kept};
+use crate::storage::rotate::{self, End, Kept};
 use crate::wake::touch;
 use pg_broker_core::ids::BLOCK;
 use pg_broker_core::space::{self, Last};
@@ -58,6 +60,20 @@ impl Seen {
             count_at: 0,
         }
     }
+
+    fn have_all_ended(&mut self) -> bool {
+        self.holders.retain(|h| !h.has_ended());
+        self.holders.is_empty()
+    }
+
+    /// Whether it is time for another count; the next is then that much later.
+    fn may_count(&mut self, now: Micros, pause: Micros) -> bool {
+        let may = self.count_at <= now;
+        if may {
+            self.count_at = now + pause;
+        }
+        may
+    }
 }
 
 /// A table in one use: storage of the queue, number, since when.
@@ -79,6 +95,7 @@ pub fn step(q: &Queue) -> Result<Step> {
     let Some(map) = rotate::begin(q) else {
         return Ok(Step::Waits);
     };
+    xact::if_undone(forget);
     let now = time::now();
     let given = rotate::ids_given(q)?;
     let mut done = false;
@@ -134,7 +151,7 @@ pub fn step(q: &Queue) -> Result<Step> {
     for (part, since) in empty {
         match truncate(q, part, since, is_alone)? {
             Truncated::Yes => (done, is_alone) = (true, false),
-            Truncated::Left => done = true,
+            Truncated::Turned => done = true,
             Truncated::No => waits = true,
         }
     }
@@ -229,14 +246,12 @@ fn treat(
     };
     let Some(first) = found else {
         // Who began before this is over by the next step, or has begun long ago.
-        let since = remember(q, part, |seen| seen.empty_since.replace(now));
-        return Ok(match since.flatten() {
-            Some(since) => {
-                remember(q, part, |seen| seen.empty_since = Some(since));
-                Found::Empty(since)
-            }
-            None => Found::Kept,
+        let before = remember(q, part, |seen| {
+            let before = seen.empty_since;
+            seen.empty_since.get_or_insert(now);
+            before
         });
+        return Ok(before.flatten().map_or(Found::Kept, Found::Empty));
     };
     remember(q, part, |seen| seen.low = first);
     let is_parked = match part.state {
@@ -256,22 +271,39 @@ fn treat(
     })
 }
 
-/// The lowest id that may have a message in a table, once nobody can enter one any more.
-fn settled(q: &Queue, part: &Part) -> Option<i64> {
-    let key = (u32::from(q.storage), part.k, part.since);
+/// What is known of a table; if nothing is, something is that begins with these holders.
+fn seen<R>(
+    q: &Queue,
+    part: &Part,
+    holders: impl FnOnce() -> Vec<Holder>,
+    what: impl FnOnce(&mut Seen) -> R,
+) -> R {
     SEEN.with(|s| {
         let mut all = s.borrow_mut();
-        let holders = || holders::of(part.table, Lock::Freeze);
-        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
-        seen.holders.retain(|h| !h.has_ended());
-        seen.is_settled |= seen.holders.is_empty();
+        let new = || Seen::new(holders());
+        what(all.entry(use_of(q, part)).or_insert_with(new))
+    })
+}
+
+fn use_of(q: &Queue, part: &Part) -> UseOf {
+    (u32::from(q.storage), part.k, part.since)
+}
+
+/// The lowest id that may have a message in a table, once nobody can enter one any more.
+fn settled(q: &Queue, part: &Part) -> Option<i64> {
+    let holders = || holders::of(part.table, Lock::Freeze);
+    seen(q, part, holders, |seen| {
+        seen.is_settled |= seen.have_all_ended();
         seen.is_settled.then_some(seen.low)
     })
 }
 
 fn remember<R>(q: &Queue, part: &Part, what: impl FnOnce(&mut Seen) -> R) -> Option<R> {
-    let key = (u32::from(q.storage), part.k, part.since);
-    SEEN.with(|s| s.borrow_mut().get_mut(&key).map(what))
+    SEEN.with(|s| s.borrow_mut().get_mut(&use_of(q, part)).map(what))
+}
+
+fn forget() {
+    SEEN.with(|s| s.borrow_mut().clear());
 }
 
 fn forget_others(q: &Queue, map: &Map) {
@@ -299,7 +331,7 @@ fn is_sparse(q: &Queue, part: &Part, first: i64, now: Micros) -> bool {
     let most = (part.past - part.first) / 4;
     let is_sparse = rotate::has_few(part, first, most);
     if !is_sparse {
-        remember(q, part, |seen| seen.count_at = now + COUNTED_EVERY);
+        remember(q, part, |seen| seen.may_count(now, COUNTED_EVERY));
     }
     is_sparse
 }
@@ -312,35 +344,31 @@ fn relieve(q: &Queue, map: &Map, target: &Part, now: Micros) -> Result<(bool, bo
     if pages < WORTH || map.ranges().is_empty() {
         return Ok((false, false));
     }
-    let mut others = map.all().filter(|p| p.k <= PARENT && p.k != target.k);
-    let is_other_free = others.all(|p| p.state == State::Dormant && rotate::pages(p) == 0);
-    if !is_other_free {
+    let other = map.all().find(|p| p.k <= PARENT && p.k != target.k);
+    if other.is_some_and(|p| p.state != State::Dormant || rotate::pages(p) > 0) {
         return Ok((false, true));
     }
-    let key = (u32::from(q.storage), target.k, target.since);
-    let is_time = SEEN.with(|s| {
-        let mut all = s.borrow_mut();
-        let seen = all.entry(key).or_insert_with(|| Seen::new(Vec::new()));
-        let is_time = seen.count_at <= now;
-        if is_time {
-            seen.count_at = now + COUNTED_EVERY * (1 + pages / 1000);
-        }
-        is_time
-    });
-    if !is_time || !rotate::is_on_few_pages(target, pages / 4) {
+    let pause = COUNTED_EVERY * (1 + pages / 1000);
+    if !seen(q, target, Vec::new, |seen| seen.may_count(now, pause))
+        || !rotate::is_on_few_pages(target, pages / 4)
+    {
         return Ok((false, true));
     }
-    let done = match map.all().find(|p| p.k <= PARENT && p.k != target.k) {
+    let done = match other {
         None => rotate::make_second(q)?,
-        Some(other) => is_known(q, other) && rotate::turn_over(q, target, other)?,
+        Some(other) if is_known(q, other) => {
+            rotate::turn_over(q, target, other)?;
+            true
+        }
+        Some(_) => false,
     };
     Ok((done, true))
 }
 
 enum Truncated {
     Yes,
-    /// Nobody looks there any more.
-    Left,
+    /// It is something else now.
+    Turned,
     No,
 }
 
@@ -350,45 +378,51 @@ fn is_known(q: &Queue, part: &Part) -> bool {
     if !part.is_new() {
         return true;
     }
-    let key = (u32::from(q.storage), part.k, part.since);
-    SEEN.with(|s| {
-        let mut all = s.borrow_mut();
-        // Every browser has the parent locked.
-        let holders = || holders::of(q.storage, Lock::Exclusive);
-        let seen = all.entry(key).or_insert_with(|| Seen::new(holders()));
-        seen.holders.retain(|h| !h.has_ended());
-        seen.holders.is_empty()
-    })
+    // Every browser has the parent locked.
+    let holders = || holders::of(q.storage, Lock::Exclusive);
+    seen(q, part, holders, Seen::have_all_ended)
 }
 
 /// Truncates a table without a message, since then, if it `may` be now; or, if somebody uses it, has
 /// nobody look there any more, so that he is the last.
 fn truncate(q: &Queue, part: &Part, empty_since: Micros, may: bool) -> Result<Truncated> {
-    let is_parked = part.k <= PARENT;
-    let keeper = rotate::keeper(part, empty_since, grace())?;
-    if keeper.is_none() && !may {
-        return Ok(Truncated::No);
-    }
-    if keeper.is_none() && rotate::truncate(q, part)? {
-        let state = if is_parked {
-            State::Dormant
-        } else {
-            State::Free
-        };
-        rotate::turn(q, part, state)?;
-        return Ok(Truncated::Yes);
-    }
-    let is_used = matches!(keeper, None | Some(Kept::Held(_)));
-    let idle = if is_parked {
-        State::Dormant
-    } else {
-        State::Drained
+    let (full, drained, empty) = match part.k <= PARENT {
+        true => (State::Source, State::Dormant, State::Dormant),
+        false => (State::Closed, State::Drained, State::Free),
     };
-    if !is_used || part.state == idle {
+    let to = match rotate::keeper(part, empty_since, grace())? {
+        None if !may => return Ok(Truncated::No),
+        None => match rotate::truncate(q, part, low(q, part))? {
+            End::Truncated => {
+                rotate::turn(q, part, empty)?;
+                return Ok(Truncated::Yes);
+            }
+            End::Used => drained,
+            End::Live(id) => {
+                report::warn(
+                    &format!(
+                        "message {id} of queue \"{}\" is in a table that was taken to be empty",
+                        q.name
+                    ),
+                    "The table is read again. Only a superuser's own SQL can have put the message there.",
+                );
+                full
+            }
+        },
+        Some(Kept::Held(_)) => drained,
+        Some(_) => return Ok(Truncated::No),
+    };
+    // As it is, but looked at from the beginning.
+    if to == part.state && to == drained {
         return Ok(Truncated::No);
     }
-    rotate::turn(q, part, idle)?;
-    Ok(Truncated::Left)
+    rotate::turn(q, part, to)?;
+    Ok(Truncated::Turned)
+}
+
+/// Below which id there is no message, as far as is known.
+fn low(q: &Queue, part: &Part) -> i64 {
+    remember(q, part, |seen| seen.low).unwrap_or(0)
 }
 
 /// How long the newest segments of a queue last, if one began within a minute.

@@ -3,15 +3,15 @@
 
 use super::row::{self, Facts};
 use crate::catalog::Queue;
-use crate::catalog::map::{Map, NEW, PARENT, Part, SECOND, State, suffix};
-use crate::error::{Error, Result};
+use crate::catalog::map::{self, Change, Map, NEW, PARENT, Part, SECOND, State, suffix};
+use crate::error::Result;
 use crate::pg::event::OwnDdl;
 use crate::pg::holders;
 use crate::pg::rel::{self, Lock};
 use crate::pg::spi;
 use crate::pg::table::{Pinned, Table};
 use crate::pg::time::{self, Micros};
-use crate::pg::value::{Ty, Value};
+use crate::pg::value::{Oid, Ty, Value};
 use crate::pg::wait;
 use crate::pg::walk::Walk;
 use crate::pg::xact;
@@ -44,51 +44,11 @@ pub fn ids_given(q: &Queue) -> Result<i64> {
     })
 }
 
-/// What a table is to be from now on.
-struct Entry {
-    state: State,
-    range: Option<(i64, i64)>,
-}
-
-fn write(q: &Queue, k: i32, entry: &Entry) -> Result<()> {
-    let (first, past) = (entry.range.map(|r| r.0), entry.range.map(|r| r.1));
-    spi::connect(|spi| {
-        spi.query(
-            "INSERT INTO mq_internal.segment AS s (n, k, state, first_id, past_id, since, \
-             changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (n, k) DO UPDATE SET \
-             state=$3, first_id=$4, past_id=$5, since=$6, changed_by=$7, \
-             moved_at=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_at END, \
-             moved_by=CASE WHEN $3 IN (0, 2, 3) THEN NULL ELSE s.moved_by END",
-            &[
-                Ty::Int4,
-                Ty::Int4,
-                Ty::Int4,
-                Ty::Int8,
-                Ty::Int8,
-                Ty::Timestamptz,
-                Ty::Int8,
-            ],
-            &[
-                Value::int4(q.n),
-                Value::int4(k),
-                Value::int4(entry.state as i32),
-                Value::opt(first, Value::int8),
-                Value::opt(past, Value::int8),
-                Value::timestamptz(time::now()),
-                Value::int8(i64::from(holders::own_xid())),
-            ],
-        )?;
-        Ok(())
-    })?;
-    rel::invalidate(q.storage);
-    Ok(())
-}
-
 /// A table is something else from now on, with the ids that it had.
 pub fn turn(q: &Queue, part: &Part, state: State) -> Result<()> {
     let is_segment = part.k > PARENT;
     let range = (is_segment && state != State::Free).then_some((part.first, part.past));
-    write(q, part.k, &Entry { state, range })
+    map::change(q, part.k, &Change::To { state, range })
 }
 
 /// Gives a range of ids to a segment that has none, made if there is none. False when none could be
@@ -108,7 +68,7 @@ pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<bool> {
         }
     };
     let (state, range) = (State::Open, Some(range));
-    write(q, k, &Entry { state, range })?;
+    map::change(q, k, &Change::To { state, range })?;
     Ok(true)
 }
 
@@ -125,15 +85,9 @@ pub fn drop(q: &Queue, part: &Part) -> Result<bool> {
             "DROP TABLE mq_internal.q_{}{}",
             q.n,
             suffix(part.k)
-        ))?;
-        spi.query(
-            "DELETE FROM mq_internal.segment WHERE n = $1 AND k = $2",
-            &[Ty::Int4, Ty::Int4],
-            &[Value::int4(q.n), Value::int4(part.k)],
-        )?;
-        Ok(())
+        ))
     })?;
-    rel::invalidate(q.storage);
+    map::change(q, part.k, &Change::Dropped)?;
     Ok(true)
 }
 
@@ -143,10 +97,9 @@ fn can_make(q: &Queue) -> bool {
 }
 
 /// What is parked goes to the other of the two tables from now on.
-pub fn turn_over(q: &Queue, target: &Part, other: &Part) -> Result<bool> {
+pub fn turn_over(q: &Queue, target: &Part, other: &Part) -> Result<()> {
     turn(q, other, State::Target)?;
-    turn(q, target, State::Source)?;
-    Ok(true)
+    turn(q, target, State::Source)
 }
 
 /// Makes the second parked table. False when that cannot be done now.
@@ -156,7 +109,7 @@ pub fn make_second(q: &Queue) -> Result<bool> {
     }
     make(q, SECOND)?;
     let (state, range) = (State::Dormant, Some((NEW, NEW)));
-    write(q, SECOND, &Entry { state, range })?;
+    map::change(q, SECOND, &Change::To { state, range })?;
     Ok(true)
 }
 
@@ -215,34 +168,32 @@ pub fn first_live(part: &Part, from: i64) -> Option<Option<i64>> {
     })
 }
 
-/// Whether there are at most so many messages from `from` on.
-pub fn has_few(part: &Part, from: i64, most: i64) -> bool {
+/// Whether the messages from `from` on come to at most `most`, as `count` counts each.
+fn are_few(part: &Part, from: i64, most: i64, mut count: impl FnMut(&Walk) -> i64) -> bool {
     let _pinned = Pinned::now();
     let counted = look(part, |table| {
         let mut walk = walk(part, table, from);
         let mut n = 0;
         while n <= most && walk.next() {
             wait::interruptible();
-            n += 1;
+            n += count(&walk);
         }
         n
     });
     counted.is_some_and(|n| n <= most)
 }
 
+/// Whether there are at most so many messages from `from` on.
+pub fn has_few(part: &Part, from: i64, most: i64) -> bool {
+    are_few(part, from, most, |_| 1)
+}
+
 /// Whether messages are on at most so many pages.
 pub fn is_on_few_pages(part: &Part, most: i64) -> bool {
-    let _pinned = Pinned::now();
-    let counted = look(part, |table| {
-        let mut walk = walk(part, table, 0);
-        let mut pages = HashSet::new();
-        while pages.len() as i64 <= most && walk.next() {
-            wait::interruptible();
-            pages.insert(walk.tid().block);
-        }
-        pages.len() as i64
-    });
-    counted.is_some_and(|n| n <= most)
+    let mut pages = HashSet::new();
+    are_few(part, 0, most, |walk| {
+        i64::from(pages.insert(walk.tid().block))
+    })
 }
 
 /// What a table and its indexes weigh, in bytes.
@@ -296,20 +247,7 @@ pub fn park(q: &Queue, map: &Map, from: &Part, low: i64, most: usize) -> Result<
         return Ok(moved);
     }
     row::table(target).insert_many(&rows);
-    spi::connect(|spi| {
-        spi.query(
-            "UPDATE mq_internal.segment SET moved_at=$3, moved_by=$4 WHERE n = $1 AND k = $2",
-            &[Ty::Int4, Ty::Int4, Ty::Timestamptz, Ty::Int8],
-            &[
-                Value::int4(q.n),
-                Value::int4(from.k),
-                Value::timestamptz(time::now()),
-                Value::int8(i64::from(holders::own_xid())),
-            ],
-        )?;
-        Ok(())
-    })?;
-    rel::invalidate(q.storage);
+    map::change(q, from.k, &Change::MovedOut)?;
     Ok(moved)
 }
 
@@ -324,12 +262,18 @@ pub enum Kept {
     Moved,
 }
 
+/// The table and the one of its large values; none when somebody has it for himself.
+fn with_annex(part: &Part) -> Option<Vec<Oid>> {
+    let annex = look(part, Table::annex)?;
+    Some([Some(part.table), annex].into_iter().flatten().collect())
+}
+
 /// Why a table without a message, since then, could not be truncated now.
 pub fn keeper(part: &Part, empty_since: Micros, grace: Micros) -> Result<Option<Kept>> {
-    let Some(annex) = look(part, Table::annex) else {
+    let Some(tables) = with_annex(part) else {
         return Ok(Some(Kept::Held(None)));
     };
-    for table in [Some(part.table), annex].into_iter().flatten() {
+    for table in tables {
         if let Some(holder) = holders::of(table, Lock::Exclusive).first() {
             return Ok(Some(Kept::Held(holder.pid())));
         }
@@ -363,29 +307,34 @@ fn young(moment: Micros, grace: Micros) -> Result<Option<i32>> {
     })
 }
 
-/// Truncates a table that has no message, unless somebody was faster to use it.
-pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
+/// What became of a table that was to be truncated.
+pub enum End {
+    Truncated,
+    /// Somebody was faster to use it.
+    Used,
+    /// There is a message, of this id.
+    Live(i64),
+}
+
+/// Truncates a table that has no message, unless somebody was faster to use it. What is lost here is
+/// lost: so all of it is looked through before, and what is above `low` once more when nobody else
+/// can be in it.
+pub fn truncate(q: &Queue, part: &Part, low: i64) -> Result<End> {
     let _ours = OwnDdl::begin();
     if xact::is_tied() {
-        return Ok(false);
+        return Ok(End::Used);
     }
-    let Some(annex) = look(part, Table::annex) else {
-        return Ok(false);
-    };
-    if ![Some(part.table), annex]
-        .into_iter()
-        .flatten()
-        .all(|t| rel::try_hold(t, Lock::Exclusive))
-    {
-        return Ok(false);
+    match first_live(part, 0) {
+        Some(None) => {}
+        Some(Some(id)) => return Ok(End::Live(id)),
+        None => return Ok(End::Used),
     }
-    // Plain SQL may have written meanwhile; and what is lost here is lost.
-    if let Some(Some(id)) = first_live(part, 0) {
-        return Err(Error::Internal(format!(
-            "message {id} of queue \"{}\" is in table {} that was taken to be empty",
-            q.name,
-            suffix(part.k)
-        )));
+    let holds = |t: &Oid| rel::try_hold(*t, Lock::Exclusive);
+    if !with_annex(part).is_some_and(|tables| tables.iter().all(holds)) {
+        return Ok(End::Used);
+    }
+    if let Some(Some(id)) = first_live(part, low) {
+        return Ok(End::Live(id));
     }
     spi::connect(|spi| {
         spi.utility(&format!(
@@ -395,5 +344,5 @@ pub fn truncate(q: &Queue, part: &Part) -> Result<bool> {
         ))
     })?;
     xact::commit_here();
-    Ok(true)
+    Ok(End::Truncated)
 }

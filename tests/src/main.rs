@@ -62,6 +62,7 @@ mod space_pinned;
 mod space_rotation;
 mod space_sends;
 mod space_standby;
+mod space_undone;
 mod space_verbs;
 mod space_young;
 mod spread;
@@ -141,6 +142,7 @@ fn all() -> Vec<harness::Test> {
         space_rotation::tests(),
         space_pinned::tests(),
         space_sends::tests(),
+        space_undone::tests(),
         space_verbs::tests(),
         space_young::tests(),
     ]
