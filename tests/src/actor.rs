@@ -312,8 +312,8 @@ impl<'a> Actor<'a> {
         let id = highest - self.rng.below(highest.min(200) as u64) as i64;
         let sql = match self.rng.below(4) {
             0 => format!(
-                "INSERT INTO done SELECT (body#>>'{{}}')::bigint FROM mq.q \
-                 WHERE id = {id} AND mq.delete('q', {id})"
+                "WITH m AS MATERIALIZED (SELECT (body#>>'{{}}')::bigint AS n FROM mq.q WHERE id = {id}) \
+                 INSERT INTO done SELECT n FROM m WHERE mq.delete('q', {id})"
             ),
             1 => format!(
                 "UPDATE mq.q SET priority = {} WHERE id = {id} AND state IN ('ready', 'delayed')",

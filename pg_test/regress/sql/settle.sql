@@ -77,6 +77,15 @@ SELECT id, receipt FROM mq.read('orders') \gset
 SELECT mq.delete('orders', :id), mq.delete('orders', :id);
 SELECT mq.ack('orders', :id, :receipt);
 
+-- In a WHERE, conditions that call nothing are looked at first, however the rows are reached.
+SELECT max(mq.send('orders', to_jsonb(n))) AS id FROM generate_series(1, 3) n \gset
+SET enable_indexscan = off;
+SET enable_bitmapscan = off;
+SELECT body FROM mq.orders WHERE id = :id AND mq.delete('orders', id);
+RESET enable_indexscan;
+RESET enable_bitmapscan;
+SELECT body FROM mq.orders ORDER BY id;
+
 -- All in one transaction, or none of it.
 SELECT mq.purge_queue('orders') > 0 AS emptied;
 SELECT mq.send('orders', '1') AS id \gset
