@@ -72,6 +72,8 @@ mod storage;
 mod stress;
 mod tables;
 mod traffic;
+#[path = "../tutorials/mod.rs"]
+mod tutorials;
 mod upgrade;
 mod values;
 mod verbs;
@@ -145,6 +147,7 @@ fn all() -> Vec<harness::Test> {
         space_undone::tests(),
         space_verbs::tests(),
         space_young::tests(),
+        tutorials::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,121 @@
+//! NATS by example, and JetStream's: subjects, queue groups, requests, message ids, the ways to
+//! acknowledge, pausing.
+
+use super::drain;
+use crate::harness::Cx;
+use crate::tests;
+
+tests![
+    deduplication,
+    nack_with_delay,
+    in_progress,
+    terminate,
+    pause_and_resume
+];
+
+/// Four publishes with one message id: the first is kept, and each of the others is told its number.
+async fn deduplication(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('orders', dedup_window => '2 min')")
+        .await;
+    let publish =
+        |n: i32, key: &str| format!("SELECT mq.send('orders', '{n}', dedup_key => '{key}')");
+    let first = c.int(&publish(1, "msg-1")).await;
+    for n in 2..=4 {
+        assert_eq!(c.int(&publish(n, "msg-1")).await, first);
+    }
+    assert_ne!(c.int(&publish(5, "msg-2")).await, first);
+    assert_eq!(drain(&c, "orders").await, ["1", "5"]);
+    assert_eq!(
+        c.int(&publish(6, "msg-1")).await,
+        first,
+        "within the window, also when it has been consumed"
+    );
+    assert_eq!(drain(&c, "orders").await, [""; 0]);
+}
+
+/// `NakWithDelay`: the message comes again, but not before the delay is over.
+async fn nack_with_delay(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('orders')").await;
+    c.send("orders", 1).await;
+    let hand = c.hand("'orders'").await;
+    let nack = format!(
+        "SELECT mq.nack('orders', {}, {}, delay => '500 ms')",
+        hand.id, hand.receipt
+    );
+    assert!(c.yes(&nack).await);
+    let due = c.text("SELECT visible_at FROM mq.orders").await;
+    let again = format!(
+        "SELECT id = {} AND attempts = 2 AND read_at >= '{due}' \
+         FROM mq.read('orders', wait => '20 s')",
+        hand.id
+    );
+    assert!(c.yes(&again).await);
+}
+
+/// `InProgress`: who works for longer than the lease says so in time, and keeps the message; an ack
+/// is confirmed once, and again it is none (`AckSync`).
+async fn in_progress(cx: Cx) {
+    let (c, other) = (cx.connect().await, cx.connect().await);
+    c.run("SELECT mq.create_queue('orders')").await;
+    c.send("orders", 1).await;
+    let hand = c.hand("'orders', visibility => '2 s'").await;
+    let due = c.text("SELECT visible_at FROM mq.orders").await;
+    let extend = format!(
+        "SELECT mq.extend('orders', {}, {}, '1 hour') > '{due}'",
+        hand.id, hand.receipt
+    );
+    assert!(c.yes(&extend).await);
+    other
+        .until(&format!("SELECT clock_timestamp() > '{due}'"))
+        .await;
+    assert_eq!(other.hands("'orders'").await, []);
+    assert!(c.settle("ack", "orders", &hand).await);
+    assert!(!c.settle("ack", "orders", &hand).await);
+}
+
+/// `Term`: this message is never to come again, however many tries are left; with a dead-letter
+/// queue it is kept there, with the reason.
+async fn terminate(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('orders', max_failures => 5)")
+        .await;
+    c.send("orders", 1).await;
+    let hand = c.hand("'orders'").await;
+    let reject = format!(
+        "SELECT mq.reject('orders', {}, {}, 'no such customer')",
+        hand.id, hand.receipt
+    );
+    assert!(c.yes(&reject).await);
+    assert_eq!(drain(&c, "orders").await, [""; 0]);
+    let dead = "SELECT concat_ws(' ', body, headers->'x-death'->0->>'reason', \
+                headers->'x-death'->0->>'error') FROM mq.orders_dead";
+    assert_eq!(c.text(dead).await, "1 rejected no such customer");
+}
+
+/// A consumer is paused, for good or until a moment: publishing goes on, what is in hand can be
+/// acknowledged, nothing is handed out; then everything is, in order.
+async fn pause_and_resume(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('orders')").await;
+    c.send("orders", 1).await;
+    let hand = c.hand("'orders'").await;
+    c.run("SELECT mq.pause('orders')").await;
+    c.send("orders", 2).await;
+    assert_eq!(c.hands("'orders', 5").await, []);
+    assert!(c.settle("ack", "orders", &hand).await);
+    c.run("SELECT mq.resume('orders')").await;
+    assert_eq!(drain(&c, "orders").await, ["2"]);
+    c.run("SELECT mq.pause('orders', until => clock_timestamp() + interval '500 ms')")
+        .await;
+    c.send("orders", 3).await;
+    c.send("orders", 4).await;
+    let until = "SELECT paused_until FROM mq.queues WHERE queue = 'orders' AND paused";
+    let until = c.text(until).await;
+    let read = format!(
+        "SELECT count(*) = 2 AND min(read_at) >= '{until}' \
+         FROM mq.read('orders', 5, wait => '20 s')"
+    );
+    assert!(c.yes(&read).await);
+}
