@@ -125,6 +125,57 @@ COMMENT ON FUNCTION mq.extend_batch IS
 COMMENT ON FUNCTION mq.redrive IS
   'Sends dead letters of a queue back to where each came from, or to the queue named by "to": those with the given ids, or all, at most max. Returns how many. Needs ownership of the dead-letter queue and INSERT on the target.';
 
+-- Exchanges -----------------------------------------------------------------
+
+COMMENT ON FUNCTION mq.create_exchange IS
+  'Makes an exchange of kind topic, direct, fanout, headers or hash: the view of its name in schema mq, which passes on what is published to the queues bound to it. alternate: the exchange that gets what no binding matches. Returns false when if_not_exists and it exists. Needs EXECUTE, which is not granted to PUBLIC.';
+COMMENT ON FUNCTION mq.alter_exchange IS
+  'Changes the alternate of an exchange, or takes it away with reset => ''{alternate}''. For its owner.';
+COMMENT ON FUNCTION mq.drop_exchange IS
+  'Drops an exchange with its bindings; refused while other exchanges pass messages on to it or views depend on it, unless cascade. Returns false when if_exists and there is none. For its owner.';
+COMMENT ON FUNCTION mq.bind IS
+  'Binds a queue or another exchange to an exchange. topic: pattern of words and dots, where * is one word and # none or more; direct: the key; headers: the headers that a message must have, all or any of them (match); hash: each key goes to one of the bound, by weight. filter: a jsonpath over {"headers": …, "body": …} that must find something that is neither false nor null. Returns false when that binding was there. For the owner of the exchange, who needs INSERT on the target.';
+COMMENT ON FUNCTION mq.unbind IS
+  'Takes away the bindings of a target, those with this pattern or all of them; returns how many. For the owner of the exchange.';
+COMMENT ON FUNCTION mq.publish IS
+  'Sends a message to every queue that the exchange passes it on to, each once, all or none; returns how many. The key is added to its headers as x-key. mandatory: an error when no queue takes it. Needs INSERT on the exchange, and on no queue.';
+COMMENT ON FUNCTION mq.publish_text IS
+  'mq.publish with a text, sent as a JSON string.';
+COMMENT ON FUNCTION mq.publish_bytes IS
+  'mq.publish with a binary payload.';
+COMMENT ON FUNCTION mq.publish_batch IS
+  'mq.publish for many messages: returns how many queues each reached, in the order given.';
+
+COMMENT ON VIEW mq.exchanges IS
+  'The exchanges. Shows those that you have any privilege on; pg_monitor sees all.';
+COMMENT ON COLUMN mq.exchanges.exchange IS
+  'Name of the exchange, and of its view in schema mq.';
+COMMENT ON COLUMN mq.exchanges.owner IS
+  'Role that owns the exchange.';
+COMMENT ON COLUMN mq.exchanges.kind IS
+  'topic, direct, fanout, headers or hash.';
+COMMENT ON COLUMN mq.exchanges.alternate IS
+  'Exchange that gets what no binding matches; null: nobody does.';
+COMMENT ON COLUMN mq.exchanges.created_at IS
+  'When the exchange was created.';
+
+COMMENT ON VIEW mq.bindings IS
+  'What is bound to each exchange. Shows the bindings of the exchanges that you have any privilege on; pg_monitor sees all.';
+COMMENT ON COLUMN mq.bindings.exchange IS
+  'Name of the exchange.';
+COMMENT ON COLUMN mq.bindings.target IS
+  'Queue or exchange that messages are passed on to.';
+COMMENT ON COLUMN mq.bindings.pattern IS
+  'Of a topic exchange: the pattern that keys must match; of a direct one: the key.';
+COMMENT ON COLUMN mq.bindings.headers IS
+  'Of a headers exchange: the headers that a message must have.';
+COMMENT ON COLUMN mq.bindings.match IS
+  'Of a headers exchange: whether it must have all of them or any.';
+COMMENT ON COLUMN mq.bindings.filter IS
+  'What else must be so of a message, as a jsonpath over {"headers": …, "body": …}; null: nothing.';
+COMMENT ON COLUMN mq.bindings.weight IS
+  'Of a hash exchange: the share of the keys beside the others''.';
+
 -- Operations ----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.maintain IS

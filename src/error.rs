@@ -18,6 +18,7 @@ pub enum State {
     ConfigurationLimitExceeded,
     InsufficientPrivilege,
     ReadOnly,
+    NoData,
     DependentObjects,
     ActiveTransaction,
     ObjectInUse,
@@ -34,8 +35,12 @@ pub enum Error {
     NameTaken(String),
     #[error("queue \"{0}\" already exists")]
     QueueExists(String),
-    #[error("\"{name}\" cannot be the name of a queue: {why}")]
-    BadName { name: String, why: &'static str },
+    #[error("\"{name}\" cannot be the name of {what}: {why}")]
+    BadName {
+        what: &'static str,
+        name: String,
+        why: &'static str,
+    },
     #[error("argument \"{argument}\" must not be null")]
     NullQueue { argument: &'static str },
     #[error("{}argument \"{argument}\" {why}", of(queue))]
@@ -71,6 +76,31 @@ pub enum Error {
     DeadLetterDenied { queue: String, target: String },
     #[error("queue \"{0}\": its dead-letter queue is gone")]
     NoDeadLetter(String),
+    #[error("exchange \"{0}\" does not exist")]
+    NoSuchExchange(String),
+    #[error("exchange \"{0}\" already exists")]
+    ExchangeExists(String),
+    #[error("queue or exchange \"{0}\" does not exist")]
+    NoTarget(String),
+    #[error("exchange \"{exchange}\": argument \"{argument}\" {why}")]
+    ExchangeArgument {
+        exchange: String,
+        argument: &'static str,
+        why: String,
+    },
+    #[error("exchange \"{exchange}\": no queue takes a message with {}", shown(key.as_deref()))]
+    Unrouted {
+        exchange: String,
+        key: Option<String>,
+    },
+    #[error("exchange \"{exchange}\": the owner of the exchange may not send to \"{target}\"")]
+    PublishDenied { exchange: String, target: String },
+    #[error("must be owner of exchange \"{0}\"")]
+    NotExchangeOwner(String),
+    #[error("cannot drop exchange \"{exchange}\" because other objects depend on it")]
+    ExchangeDepends { exchange: String, detail: String },
+    #[error("exchange \"{0}\": column \"queues\" cannot be written")]
+    ExchangeColumn(String),
     #[error("cannot execute {0} in a read-only transaction")]
     ReadOnly(&'static str),
     #[error("cannot create {0}: this schema is the extension's")]
@@ -136,21 +166,32 @@ impl Error {
 
     pub fn state(&self) -> State {
         match self {
-            Error::NoSuchQueue(_) | Error::NoDeadLetter(_) => State::UndefinedTable,
-            Error::NameTaken(_) | Error::QueueExists(_) => State::DuplicateTable,
-            Error::BadName { .. } => State::InvalidName,
-            Error::NullQueue { .. } | Error::Argument { .. } | Error::Cycle { .. } => {
-                State::InvalidParameter
+            Error::NoSuchQueue(_)
+            | Error::NoDeadLetter(_)
+            | Error::NoSuchExchange(_)
+            | Error::NoTarget(_) => State::UndefinedTable,
+            Error::NameTaken(_) | Error::QueueExists(_) | Error::ExchangeExists(_) => {
+                State::DuplicateTable
             }
-            Error::Column { .. } => State::GeneratedAlways,
+            Error::BadName { .. } => State::InvalidName,
+            Error::NullQueue { .. }
+            | Error::Argument { .. }
+            | Error::ExchangeArgument { .. }
+            | Error::Cycle { .. } => State::InvalidParameter,
+            Error::Column { .. } | Error::ExchangeColumn(_) => State::GeneratedAlways,
+            Error::Unrouted { .. } => State::NoData,
             Error::TooLarge { .. } => State::ProgramLimitExceeded,
             Error::Full { .. } => State::ConfigurationLimitExceeded,
             Error::NotOwner(_)
+            | Error::NotExchangeOwner(_)
+            | Error::PublishDenied { .. }
             | Error::Planted(_)
             | Error::Denied { .. }
             | Error::DeadLetterDenied { .. } => State::InsufficientPrivilege,
             Error::ReadOnly(_) => State::ReadOnly,
-            Error::Depends { .. } | Error::PartOfQueue { .. } => State::DependentObjects,
+            Error::Depends { .. } | Error::PartOfQueue { .. } | Error::ExchangeDepends { .. } => {
+                State::DependentObjects
+            }
             Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
             Error::InTransaction(_) => State::ActiveTransaction,
             Error::Leased { .. } => State::ObjectInUse,
@@ -161,7 +202,9 @@ impl Error {
 
     pub fn detail(&self) -> Option<String> {
         match self {
-            Error::Depends { detail, .. } => Some(detail.clone()),
+            Error::Depends { detail, .. } | Error::ExchangeDepends { detail, .. } => {
+                Some(detail.clone())
+            }
             _ => None,
         }
     }
@@ -175,6 +218,39 @@ impl Error {
                 "Create it with SELECT mq.create_queue({}).",
                 quote_literal(q)
             )),
+            Error::NoSuchExchange(x) => Some(format!(
+                "Create it with SELECT mq.create_exchange({}, 'topic'); to send to a queue by its \
+                 name, use mq.send.",
+                quote_literal(x)
+            )),
+            Error::ExchangeExists(x) => Some(format!(
+                "Use mq.create_exchange({}, …, if_not_exists => true) to accept an existing exchange.",
+                quote_literal(x)
+            )),
+            Error::NoTarget(_) => {
+                Some("Name a queue or an exchange; mq.queues and mq.exchanges list them.".into())
+            }
+            Error::ExchangeArgument { argument, .. } => Some(usage(argument).into()),
+            Error::Unrouted { exchange, .. } => Some(format!(
+                "Bind a queue with mq.bind({}, …), give the exchange an alternate, or publish \
+                 without mandatory.",
+                quote_literal(exchange)
+            )),
+            Error::PublishDenied { target, .. } => Some(format!(
+                "GRANT INSERT ON mq.{} to the owner of the exchange, or unbind it.",
+                quote_ident(target)
+            )),
+            Error::NotExchangeOwner(_) => {
+                Some("The owner of an exchange is the owner of its view in schema mq.".into())
+            }
+            Error::ExchangeDepends { exchange, .. } => Some(format!(
+                "mq.drop_exchange({}, cascade => true) drops dependent views with it, and takes it \
+                 out of other exchanges.",
+                quote_literal(exchange)
+            )),
+            Error::ExchangeColumn(_) => {
+                Some("It is for RETURNING: how many queues the message reached.".into())
+            }
             Error::NoDeadLetter(q) => Some(format!(
                 "Name another with mq.alter_queue({}, dead_letter => …), or take it away with \
                  reset => '{{dead_letter}}'.",
@@ -195,6 +271,7 @@ impl Error {
                  start with mq_ or pg_."
                     .into(),
             ),
+            Error::NullQueue { argument } if *argument != "queue" => Some(usage(argument).into()),
             Error::NullQueue { .. } => Some("Name the queue, as in mq.read('orders').".into()),
             Error::Argument {
                 hint: Some(hint), ..
@@ -263,6 +340,10 @@ impl Error {
     }
 }
 
+fn shown(key: Option<&str>) -> String {
+    key.map_or("no key".into(), |key| format!("key \"{key}\""))
+}
+
 /// The beginning of a message about a queue, if there is one.
 fn of(queue: &str) -> String {
     if queue.is_empty() {
@@ -300,6 +381,18 @@ fn usage(argument: &str) -> &'static str {
              mq.send_bytes bytea."
         }
         "headers" => "Write headers as a JSON object, as in '{\"type\": \"order\"}'.",
+        "kind" => "Use 'topic', 'direct', 'fanout', 'headers' or 'hash'.",
+        "exchange" => "Name the exchange, as in mq.publish('news', 'sports.chess', '{}').",
+        "target" => "Name a queue or another exchange.",
+        "pattern" => {
+            "For a topic, words and dots, where * is one word and # none or more: 'sports.*'; for a \
+             direct exchange, the key."
+        }
+        "key" => "Give the key to route by, as in mq.publish('news', 'sports.chess', '{}').",
+        "keys" => "Give one key a message.",
+        "match" => "Use match => 'all' or match => 'any'.",
+        "weight" => "Give the share beside the others', as in weight => 2.",
+        "alternate" => "Name the exchange that takes what no binding matches.",
         "group_keys" | "dedup_keys" => "Give one element a message, null for none.",
         "reset" => "Name the options to put back to their defaults, as in reset => '{ttl}'.",
         "to" => "Name a queue that you may send to.",

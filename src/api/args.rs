@@ -15,6 +15,13 @@ pub fn queue_name(call: &Call) -> Result<String> {
         .ok_or(Error::NullQueue { argument: "queue" })
 }
 
+/// The exchange's name, argument 0 by convention.
+pub fn exchange_name(call: &Call) -> Result<String> {
+    call.arg(0).as_text().ok_or(Error::NullQueue {
+        argument: "exchange",
+    })
+}
+
 pub fn id(call: &Call, n: usize, queue: &str) -> Result<i64> {
     call.arg(n)
         .as_int8()

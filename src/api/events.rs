@@ -1,6 +1,7 @@
 //! Event triggers: a queue follows what standard SQL does to its view.
 
-use crate::catalog;
+use super::queues::check_name;
+use crate::catalog::{self, exchange};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::event::{self, OwnDdl};
@@ -10,7 +11,7 @@ use crate::pg::value::{Oid, Value};
 use crate::queue::life;
 use crate::sql_function;
 use crate::storage::tables;
-use pg_broker_core::names::{self, archive_of};
+use pg_broker_core::names::archive_of;
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
 sql_function!(mq_on_alter, pg_finfo_mq_on_alter, on_alter);
@@ -50,6 +51,7 @@ fn on_drop(call: &Call) -> Result<Value> {
             }
             tables::drop(n, &[archive], true)?;
         }
+        exchange::forget(view)?;
     }
     for &view in &views {
         if let Some(queue) = catalog::with_archive(view)? {
@@ -73,30 +75,31 @@ fn on_alter(call: &Call) -> Result<Value> {
     for oid in objects("pg_event_trigger_ddl_commands", "")? {
         if let Some(q) = catalog::behind(oid)? {
             if !rel::is_public(oid) {
-                return Err(moved(&q.name));
+                return Err(moved("A queue", &q.name));
             }
-            if let Some(why) = names::refuse(&q.name) {
-                return Err(Error::BadName {
-                    name: q.name.clone(),
-                    why,
-                });
-            }
+            check_name("a queue", &q.name)?;
             tables::follow_rename(q.n, &q.name, q.archive_view)?;
             if rel::facts(q.storage).is_some_and(|f| f.owner != q.owner) {
                 tables::follow_owner(q.n, q.owner, q.archive_view)?;
             }
         } else if let Some(queue) = catalog::with_archive(oid)? {
             check_archive(oid, queue)?;
+        } else if let Some(e) = exchange::behind(oid)? {
+            if !rel::is_public(oid) {
+                return Err(moved("An exchange", &e.name));
+            }
+            check_name("an exchange", &e.name)?;
         }
     }
     Ok(Value::NULL)
 }
 
-fn moved(queue: &str) -> Error {
+fn moved(what: &str, name: &str) -> Error {
+    let noun = what.rsplit(' ').next().unwrap_or(what);
     Error::NotSupported {
         what: "move to another schema:",
-        name: format!("queue \"{queue}\""),
-        hint: "A queue is the view of its name in schema mq.".into(),
+        name: format!("{noun} \"{name}\""),
+        hint: format!("{what} is the view of its name in schema mq."),
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod args;
 mod events;
+mod exchanges;
 mod observe;
 mod options;
+mod publish;
 mod queues;
 mod receive;
 mod redrive;

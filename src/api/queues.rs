@@ -1,7 +1,7 @@
 //! mq.create_queue, mq.alter_queue, mq.drop_queue, mq.rename_queue, mq.pause, mq.resume.
 
 use super::{args, options};
-use crate::catalog::{self, Options, Queue, Right};
+use crate::catalog::{self, Options, Queue, Right, exchange};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
@@ -21,9 +21,10 @@ sql_function!(mq_rename_queue, pg_finfo_mq_rename_queue, rename_queue);
 sql_function!(mq_pause, pg_finfo_mq_pause, pause);
 sql_function!(mq_resume, pg_finfo_mq_resume, resume);
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
     match names::refuse(name) {
         Some(why) => Err(Error::BadName {
+            what,
             name: name.into(),
             why,
         }),
@@ -38,19 +39,24 @@ fn reserve(name: &str, also: &[String]) -> Result<()> {
     for other in also {
         wanted.extend([other.clone(), archive_of(other)]);
     }
+    let Some(taken) = reserve_names(&wanted) else {
+        return Ok(());
+    };
+    let taken_name = rel::name(taken).unwrap_or_default();
+    match matches!(catalog::behind(taken), Ok(Some(_))) && taken_name == name {
+        true => Err(Error::QueueExists(taken_name)),
+        false => Err(Error::NameTaken(taken_name)),
+    }
+}
+
+/// Has nobody else take these names in schema mq before the transaction ends. Gives what already has
+/// one of them.
+pub(super) fn reserve_names(wanted: &[String]) -> Option<Oid> {
     let mut locks: Vec<u32> = wanted.iter().map(|n| hash(n)).collect();
     locks.sort_unstable();
     locks.dedup();
     locks.into_iter().for_each(rel::lock_name);
-    match wanted.into_iter().find(|n| rel::public(n).is_some()) {
-        Some(taken) if taken == name && is_queue(&taken) => Err(Error::QueueExists(taken)),
-        Some(taken) => Err(Error::NameTaken(taken)),
-        None => Ok(()),
-    }
-}
-
-fn is_queue(name: &str) -> bool {
-    rel::public(name).is_some_and(|view| matches!(catalog::behind(view), Ok(Some(_))))
+    wanted.iter().find_map(|n| rel::public(n))
 }
 
 /// FNV-1a: the same on every server.
@@ -76,7 +82,7 @@ fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
 fn create_queue(call: &Call) -> Result<Value> {
     rel::require_writable("mq.create_queue()")?;
     let name = args::queue_name(call)?;
-    check_name(&name)?;
+    check_name("a queue", &name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
     let if_not_exists = call.arg(14).as_bool().unwrap_or(false);
@@ -161,6 +167,7 @@ fn drop_queue(call: &Call) -> Result<Value> {
         refuse_dependents(&q)?;
     }
     catalog::remove(q.view)?;
+    exchange::forget(q.view)?;
     life::ended(q.storage);
     tables::drop(q.n, &[q.view, q.archive_view], cascade)?;
     Ok(Value::bool(true))
@@ -190,7 +197,7 @@ fn rename_queue(call: &Call) -> Result<Value> {
         .as_text()
         .ok_or_else(|| Error::null(&name, "new_name"))?;
     let q = catalog::open(&name, Lock::Exclusive, Right::Owner)?;
-    check_name(&new)?;
+    check_name("a queue", &new)?;
     if new != name {
         reserve(&new, &[]).map_err(|e| match e {
             Error::QueueExists(taken) => Error::NameTaken(taken),

@@ -225,8 +225,7 @@ impl Change {
     }
 }
 
-/// Changes the map of a queue, which the caller has to himself. Not by SQL, which at the higher levels
-/// of isolation would not see, nor forgive, what others have changed since the transaction began.
+/// Changes the map of a queue, which the caller has to himself.
 pub fn change(q: &Queue, k: i32, change: &Change) -> Result<()> {
     let unknown = || Error::Internal("table mq_internal.segment is not what it should be".into());
     let names = rel::internal("segment").zip(rel::internal("segment_pkey"));

@@ -5,6 +5,7 @@
 //! is looked at (or it is looked at again); whoever changes an entry invalidates the view in the same
 //! transaction. Of its tables a `map` tells, which has rules of its own.
 
+pub mod exchange;
 pub mod map;
 mod options;
 mod write;
@@ -21,6 +22,7 @@ use crate::pg::spi;
 use crate::pg::time::Micros;
 use crate::pg::value::{Oid, Ty, Value};
 use crate::pg::xact;
+use exchange::Exchange;
 use map::Map;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -103,11 +105,12 @@ pub struct Outline {
     pub max_failures: Option<i32>,
 }
 
-/// The queues of which something is known, by view and by name.
+/// The queues of which something is known, by view and by name, and the exchanges by view.
 #[derive(Default)]
 struct Known {
     queues: HashMap<u32, Rc<Queue>>,
     views: HashMap<String, u32>,
+    exchanges: HashMap<u32, Rc<Exchange>>,
 }
 
 impl Known {
@@ -169,13 +172,19 @@ fn forget_changed() {
         if let Ok(mut known) = k.try_borrow_mut() {
             match list {
                 Ok(list) if list.is_empty() && !all => {}
-                Ok(list) if !all => known.keep_those(|q| {
-                    if list.iter().any(|r| q.has_table(*r)) {
-                        q.map.is_stale.set(true);
-                    }
-                    !list.contains(&u32::from(q.view))
-                }),
-                _ => known.keep_those(|_| false),
+                Ok(list) if !all => {
+                    known.exchanges.retain(|view, _| !list.contains(view));
+                    known.keep_those(|q| {
+                        if list.iter().any(|r| q.has_table(*r)) {
+                            q.map.is_stale.set(true);
+                        }
+                        !list.contains(&u32::from(q.view))
+                    });
+                }
+                _ => {
+                    known.exchanges.clear();
+                    known.keep_those(|_| false);
+                }
             }
         }
     });

@@ -21,6 +21,7 @@ fn code(state: State) -> PgSqlErrorCode {
         State::ObjectInUse => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         State::Broken => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         State::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        State::NoData => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
         State::Internal => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     }
 }

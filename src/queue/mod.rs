@@ -4,6 +4,7 @@ pub mod bury;
 pub mod life;
 pub mod look;
 mod note;
+pub mod publish;
 pub mod read;
 pub mod redrive;
 pub mod rotate;

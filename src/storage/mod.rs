@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod claim;
 pub mod count;
+pub mod exchanges;
 mod find;
 pub mod insert;
 pub mod keys;

@@ -226,7 +226,7 @@ fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
 
 /// The view was made in the owner's name: what ALTER DEFAULT PRIVILEGES says for the owner's
 /// tables holds for it too.
-fn default_privileges(spi: &Spi, view: &str, owner: Oid) -> Result<()> {
+pub(super) fn default_privileges(spi: &Spi, view: &str, owner: Oid) -> Result<()> {
     let rows = spi.query(
         "SELECT d.defaclnamespace = 0, a.privilege_type, a.is_grantable, \
          CASE WHEN a.grantee = 0 THEN NULL ELSE \

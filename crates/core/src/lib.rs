@@ -1,5 +1,5 @@
 //! The parts of pg_broker that need no PostgreSQL: names, retry delays, the story of a death,
-//! where a reader has to look, and how many messages there are.
+//! where a reader has to look, how many messages there are, and whom one is for.
 
 pub mod backoff;
 pub mod board;
@@ -7,5 +7,6 @@ pub mod death;
 pub mod frontier;
 pub mod ids;
 pub mod names;
+pub mod route;
 pub mod space;
 pub mod tally;
