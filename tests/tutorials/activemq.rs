@@ -1,7 +1,7 @@
 //! ActiveMQ's hello world and features: many producers and consumers, virtual topics, selectors,
 //! scheduled delivery, redelivery and its dead-letter queue.
 
-use super::{drain, next, together};
+use super::{drain, next, send_home, texts, together, work, workers};
 use crate::harness::{Cx, spawn};
 use crate::tests;
 
@@ -9,7 +9,9 @@ tests![
     hello_world,
     scheduled_delivery,
     redelivery,
-    redelivery_of_rollbacks
+    redelivery_of_rollbacks,
+    virtual_topic,
+    selector
 ];
 
 /// Twelve producers with one message each and twelve consumers that take one, all started in no
@@ -104,4 +106,67 @@ async fn redelivery_of_rollbacks(cx: Cx) {
     assert_eq!(c.hands("'TEST.FOO'").await, []);
     c.run("SELECT mq.maintain('TEST.FOO')").await;
     assert_eq!(c.text(DEAD).await, "poison failures TEST.FOO 7");
+}
+
+/// A virtual topic with two applications: each has a queue of its own and gets all hundred messages;
+/// A has two workers, who share them, and B has one.
+async fn virtual_topic(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_exchange('VirtualTopic.Orders', 'fanout')")
+        .await;
+    let mut applications = Vec::new();
+    for (name, how_many) in [("A", 2), ("B", 1)] {
+        let queue = format!("Consumer.{name}.VirtualTopic.Orders");
+        c.run(&format!(
+            "SELECT mq.create_queue('{queue}'), mq.bind('VirtualTopic.Orders', '{queue}')"
+        ))
+        .await;
+        let workers = workers(&cx, how_many, &work(&queue, "true"));
+        applications.push((queue, workers));
+    }
+    let publish = "SELECT DISTINCT mq.publish('VirtualTopic.Orders', NULL, to_jsonb(n)) \
+                   FROM generate_series(100, 199) n";
+    assert_eq!(c.ints(publish).await, [2], "each message reaches both");
+    let all: Vec<_> = (100..200).map(|n| n.to_string()).collect();
+    for (queue, workers) in applications {
+        let took = send_home(&c, &queue, workers).await;
+        if let [single] = took.as_slice() {
+            assert_eq!(*single, all, "one consumer has the order of the sends");
+        }
+        assert_eq!(together(took), all, "{queue}");
+    }
+}
+
+/// A consumer with the selector `type = 'car' AND color = 'blue' AND weight > 2500`: as a condition
+/// of the binding, over headers as with JMS, or over the body. What lacks a property is not selected.
+async fn selector(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_exchange('vehicles', 'fanout'), mq.create_queue('all'), mq.bind('vehicles', 'all')")
+        .await;
+    for part in ["headers", "body"] {
+        c.run(&format!(
+            "SELECT mq.create_queue('by_{part}'), mq.bind('vehicles', 'by_{part}', filter => \
+             '$.{part}.type == \"car\" && $.{part}.color == \"blue\" && $.{part}.weight > 2500')"
+        ))
+        .await;
+    }
+    let vehicles = "jsonb_build_object('type', type, 'color', color, 'weight', weight) AS vehicle \
+                    FROM unnest('{car, truck}'::text[]) type, unnest('{blue, red}'::text[]) color, \
+                    unnest('{2500, 2501, 3000}'::int[]) weight";
+    let publish = |body: &str, headers: &str| {
+        format!("SELECT mq.publish('vehicles', NULL, {body}, {headers}) FROM (SELECT {vehicles}) v")
+    };
+    c.run(&publish("'1'", "vehicle")).await;
+    c.run(&publish("vehicle", "NULL")).await;
+    c.run("SELECT mq.publish('vehicles', NULL, '2', '{\"type\": \"car\", \"color\": \"blue\"}')")
+        .await;
+    assert_eq!(drain(&c, "all").await.len(), 25);
+    for part in ["headers", "body"] {
+        let weights = format!(
+            "SELECT concat_ws(' ', {part}->>'type', {part}->>'color', {part}->>'weight') \
+             FROM mq.pop('by_{part}', 100) ORDER BY 1"
+        );
+        let selected = texts(&c, &weights).await;
+        assert_eq!(selected, ["car blue 2501", "car blue 3000"], "{part}");
+    }
 }

@@ -10,7 +10,8 @@ tests![
     nack_with_delay,
     in_progress,
     terminate,
-    pause_and_resume
+    pause_and_resume,
+    wildcards
 ];
 
 /// Four publishes with one message id: the first is kept, and each of the others is told its number.
@@ -118,4 +119,40 @@ async fn pause_and_resume(cx: Cx) {
          FROM mq.read('orders', 5, wait => '20 s')"
     );
     assert!(c.yes(&read).await);
+}
+
+/// Subjects with wildcards: `time.*.east` has exactly one word in the middle; what NATS writes
+/// `time.us.>`, one or more words after `time.us`, is `time.us.*.#` here, since `#` alone is also none.
+async fn wildcards(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_exchange('subjects', 'topic')")
+        .await;
+    let subscriptions = [
+        ("east", "time.*.east"),
+        ("us", "time.us.*.#"),
+        ("us_too", "time.us.#"),
+    ];
+    for (queue, pattern) in subscriptions {
+        c.run(&format!(
+            "SELECT mq.create_queue('{queue}'), mq.bind('subjects', '{queue}', '{pattern}')"
+        ))
+        .await;
+    }
+    for subject in [
+        "time.us",
+        "time.us.east",
+        "time.us.east.atlanta",
+        "time.eu.east",
+        "time.eu.warsaw",
+        "time.east",
+    ] {
+        c.run(&format!(
+            "SELECT mq.publish_text('subjects', '{subject}', '{subject}')"
+        ))
+        .await;
+    }
+    assert_eq!(drain(&c, "east").await, ["time.us.east", "time.eu.east"]);
+    let us = ["time.us", "time.us.east", "time.us.east.atlanta"];
+    assert_eq!(drain(&c, "us").await, us[1..]);
+    assert_eq!(drain(&c, "us_too").await, us);
 }

@@ -1,12 +1,19 @@
 //! RabbitMQ's six tutorials: hello world, work queues, publish/subscribe, routing, topics, RPC.
 
-use super::{next, work};
+use super::{drain, next, texts, work};
 use crate::conn::Conn;
 use crate::harness::Cx;
 use crate::tests;
 use crate::wake::waiting;
 
-tests![hello, work_queues, dropped_connection];
+tests![
+    hello,
+    work_queues,
+    dropped_connection,
+    publish_subscribe,
+    routing,
+    topics
+];
 
 /// Tutorial 1: one program sends "Hello World!" to a queue, another prints what comes; it does not
 /// matter which is started first.
@@ -83,4 +90,92 @@ async fn dropped_connection(cx: Cx) {
     }
     assert_eq!(done.iter().filter(|id| **id == lost.id).count(), 1);
     assert_eq!(boss.int("SELECT count(*) FROM mq.task_queue").await, 0);
+}
+
+/// Publishes with a key; returns how many queues it reached.
+async fn publish(c: &Conn, exchange: &str, key: &str, text: &str) -> i64 {
+    c.int(&format!(
+        "SELECT mq.publish_text('{exchange}', '{key}', '{text}')"
+    ))
+    .await
+}
+
+/// Tutorial 3: a log exchange, and two receivers with a queue of their own each. Both get every line
+/// from the moment on when they began to listen; lines that nobody listens to are lost.
+async fn publish_subscribe(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_exchange('logs', 'fanout')").await;
+    assert_eq!(publish(&c, "logs", "", "info: nobody hears this").await, 0);
+    for (n, receiver) in ["screen", "disk"].into_iter().enumerate() {
+        c.run(&format!(
+            "SELECT mq.create_queue('{receiver}', durable => false), mq.bind('logs', '{receiver}')"
+        ))
+        .await;
+        let line = format!("info: line {n}");
+        assert_eq!(publish(&c, "logs", "", &line).await, n as i64 + 1);
+    }
+    let insert = "INSERT INTO mq.logs (body) VALUES ('\"info: line 2\"') RETURNING queues";
+    assert_eq!(c.int(insert).await, 2, "INSERT publishes as well");
+    assert_eq!(
+        drain(&c, "screen").await,
+        ["info: line 0", "info: line 1", "info: line 2"]
+    );
+    assert_eq!(drain(&c, "disk").await, ["info: line 1", "info: line 2"]);
+}
+
+/// Tutorial 4: lines by severity. One queue takes only errors, the other everything from info on;
+/// nobody takes what is below, and who must know of that says `mandatory`.
+async fn routing(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_exchange('direct_logs', 'direct'), mq.create_queue('disk'), \
+         mq.create_queue('screen'); SELECT mq.bind('direct_logs', 'disk', 'error'); \
+         SELECT mq.bind('direct_logs', 'screen', s) FROM unnest('{info, warning, error}'::text[]) s",
+    )
+    .await;
+    for (severity, reached) in [("info", 1), ("warning", 1), ("error", 2), ("debug", 0)] {
+        assert_eq!(
+            publish(&c, "direct_logs", severity, severity).await,
+            reached
+        );
+    }
+    assert_eq!(drain(&c, "disk").await, ["error"]);
+    assert_eq!(drain(&c, "screen").await, ["info", "warning", "error"]);
+    let mandatory = "SELECT mq.publish_text('direct_logs', 'debug', 'x', mandatory => true)";
+    c.refused(mandatory, "P0002").await;
+}
+
+/// Tutorial 5: animals as `speed.colour.species`. Q1 wants the orange ones; Q2 everything about
+/// rabbits, and everything about lazy animals. Who matches twice is delivered once.
+async fn topics(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_exchange('animals', 'topic'), mq.create_queue('Q1'), \
+         mq.create_queue('Q2'); SELECT mq.bind('animals', 'Q1', '*.orange.*'), \
+         mq.bind('animals', 'Q2', '*.*.rabbit'), mq.bind('animals', 'Q2', 'lazy.#')",
+    )
+    .await;
+    for (key, reached) in [
+        ("quick.orange.rabbit", "Q1 Q2"),
+        ("lazy.orange.elephant", "Q1 Q2"),
+        ("quick.orange.fox", "Q1"),
+        ("lazy.brown.fox", "Q2"),
+        ("lazy.pink.rabbit", "Q2"),
+        ("quick.brown.fox", ""),
+        ("orange", ""),
+        ("quick.orange.new.rabbit", ""),
+        ("lazy.orange.new.rabbit", "Q2"),
+    ] {
+        let queues: Vec<_> = reached.split_whitespace().collect();
+        assert_eq!(publish(&c, "animals", key, key).await, queues.len() as i64);
+        for queue in ["Q1", "Q2"] {
+            let got = texts(
+                &c,
+                &format!("SELECT headers->>'x-key' FROM mq.pop('{queue}', 10)"),
+            )
+            .await;
+            let expected = vec![key; usize::from(queues.contains(&queue))];
+            assert_eq!(got, expected, "{key} in {queue}");
+        }
+    }
 }

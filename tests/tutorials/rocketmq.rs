@@ -10,7 +10,8 @@ tests![
     scheduled_messages,
     transactional_messages,
     retries_and_redrive,
-    find_by_key
+    find_by_key,
+    sql_filter
 ];
 
 /// A hundred messages with a delay: the consumer gets each once, none before its time, and waits
@@ -162,4 +163,21 @@ async fn find_by_key(cx: Cx) {
     assert_eq!(find(&c, "OrderID2").await, ["leased"]);
     assert_eq!(find(&c, "OrderID3").await, ["ready"]);
     assert_eq!(find(&c, "OrderID10").await, [""; 0], "never sent");
+}
+
+/// Ten messages with a property `a` from 0 to 9, and one without: a subscription by
+/// `a between 0 and 3` gets four.
+async fn sql_filter(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_exchange('TopicTest', 'topic'), mq.create_queue('group'); \
+         SELECT mq.bind('TopicTest', 'group', '#', \
+                        filter => '$.headers.a >= 0 && $.headers.a <= 3'); \
+         SELECT mq.publish('TopicTest', 'TagA', to_jsonb('Hello RocketMQ ' || a), \
+                           jsonb_build_object('a', a)) FROM generate_series(0, 9) a; \
+         SELECT mq.publish('TopicTest', 'TagA', '\"Hello RocketMQ without\"')",
+    )
+    .await;
+    let expected: Vec<_> = (0..4).map(|a| format!("Hello RocketMQ {a}")).collect();
+    assert_eq!(drain(&c, "group").await, expected);
 }

@@ -11,6 +11,7 @@ tests![
     hello_world_server,
     high_water_mark,
     high_water_mark_of_a_publisher,
+    weather,
     #[solo]
     ventilator
 ];
@@ -113,4 +114,28 @@ async fn ventilator(cx: Cx) {
             "{how_many} workers: {best:.2} times as fast"
         );
     }
+}
+
+/// A weather feed publishes for many zip codes; a subscriber to `10001` gets its hundred updates,
+/// in order, and nothing else: by the key, or, as ZeroMQ does, by the first letters of the message.
+async fn weather(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_exchange('weather', 'topic')").await;
+    let feed = |from: i32, to: i32| {
+        format!(
+            "SELECT count(mq.publish_text('weather', zip::text, zip || ' ' || n || ' 50')) \
+             FROM generate_series({from}, {to}) n, generate_series(9998, 10010) zip"
+        )
+    };
+    c.run(&feed(-5, 0)).await;
+    c.run(
+        "SELECT mq.create_queue('by_key'), mq.bind('weather', 'by_key', '10001'); \
+         SELECT mq.create_queue('by_prefix'), mq.bind('weather', 'by_prefix', '#', \
+                filter => '$.body starts with \"10001 \"')",
+    )
+    .await;
+    c.run(&feed(1, 100)).await;
+    let expected: Vec<_> = (1..=100).map(|n| format!("10001 {n} 50")).collect();
+    assert_eq!(drain(&c, "by_key").await, expected);
+    assert_eq!(drain(&c, "by_prefix").await, expected);
 }
