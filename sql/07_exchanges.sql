@@ -51,6 +51,9 @@ CREATE FUNCTION mq.alter_exchange(
 ) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'mq_alter_exchange';
 
+CREATE FUNCTION mq.rename_exchange(exchange text, new_name text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_rename_exchange';
+
 CREATE FUNCTION mq.drop_exchange(
     exchange text, if_exists boolean DEFAULT false, cascade boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -131,6 +131,8 @@ COMMENT ON FUNCTION mq.create_exchange IS
   'Makes an exchange of kind topic, direct, fanout, headers or hash: the view of its name in schema mq, which passes on what is published to the queues bound to it. alternate: the exchange that gets what no binding matches. Returns false when if_not_exists and it exists. Needs EXECUTE, which is not granted to PUBLIC.';
 COMMENT ON FUNCTION mq.alter_exchange IS
   'Changes the alternate of an exchange, or takes it away with reset => ''{alternate}''. For its owner.';
+COMMENT ON FUNCTION mq.rename_exchange IS
+  'Renames an exchange; its bindings stay. For its owner.';
 COMMENT ON FUNCTION mq.drop_exchange IS
   'Drops an exchange with its bindings; refused while other exchanges pass messages on to it or views depend on it, unless cascade. Returns false when if_exists and there is none. For its owner.';
 COMMENT ON FUNCTION mq.bind IS

@@ -66,3 +66,20 @@ SELECT mq.create_queue('before', max_failures => 1);
 SELECT mq.send('before', '1');
 SELECT mq.rename_queue('before', 'after');
 CREATE VIEW watched AS SELECT id, body FROM mq.full;
+
+-- Exchanges of every kind, with what is bound to them.
+GRANT EXECUTE ON FUNCTION mq.create_exchange TO kept_owner;
+SET ROLE kept_owner;
+SELECT mq.create_exchange('kept alternate', 'fanout');
+SELECT mq.create_exchange('kept "topic"', 'topic', alternate => 'kept alternate');
+SELECT mq.bind('kept "topic"', 'granted', 'a.*.#', filter => '$.body.n > 1 && $.headers."x y" == "z"');
+SELECT mq.bind('kept "topic"', 'Ünï "quoted" it''s.dotted; --', 'b');
+SELECT mq.create_exchange('kept headers', 'headers');
+SELECT mq.bind('kept headers', 'granted', headers => '{"a": 1.50, "b": null}', match => 'any');
+SELECT mq.bind('kept headers', 'kept "topic"', headers => '{"c": [1]}');
+SELECT mq.create_exchange('kept hash', 'hash');
+SELECT mq.bind('kept hash', 'granted', weight => 3), mq.bind('kept hash', '漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢漢');
+SELECT mq.rename_queue('granted', 'granted since');
+SELECT mq.rename_queue('granted since', 'granted');
+GRANT INSERT ON mq."kept hash" TO kept_web;
+RESET ROLE;

@@ -24,6 +24,11 @@ sql_function!(
     pg_finfo_mq_alter_exchange,
     alter_exchange
 );
+sql_function!(
+    mq_rename_exchange,
+    pg_finfo_mq_rename_exchange,
+    rename_exchange
+);
 sql_function!(mq_drop_exchange, pg_finfo_mq_drop_exchange, drop_exchange);
 sql_function!(mq_bind, pg_finfo_mq_bind, bind);
 sql_function!(mq_unbind, pg_finfo_mq_unbind, unbind);
@@ -96,6 +101,24 @@ fn alter_exchange(call: &Call) -> Result<Value> {
     }
 }
 
+fn rename_exchange(call: &Call) -> Result<Value> {
+    rel::require_writable("mq.rename_exchange()")?;
+    let name = args::exchange_name(call)?;
+    exchange::open(&name, Lock::Exclusive, Right::Owner)?;
+    let new = call
+        .arg(1)
+        .as_text()
+        .ok_or_else(|| refused(&name, "new_name", "must not be null"))?;
+    check_name("an exchange", &new)?;
+    if new != name {
+        if reserve_names(std::slice::from_ref(&new)).is_some() {
+            return Err(Error::NameTaken(new));
+        }
+        tables::rename(&name, &new)?;
+    }
+    Ok(Value::NULL)
+}
+
 fn drop_exchange(call: &Call) -> Result<Value> {
     rel::require_writable("mq.drop_exchange()")?;
     let name = args::exchange_name(call)?;
@@ -114,11 +137,11 @@ fn drop_exchange(call: &Call) -> Result<Value> {
 }
 
 fn refuse_dependents(e: &Exchange) -> Result<()> {
-    let mut found: Vec<String> = exchange::users(e.view)?
-        .into_iter()
-        .filter_map(rel::name)
+    let users = exchange::users(e.view)?.into_iter().filter_map(rel::name);
+    let mut found: Vec<String> = users
         .map(|user| format!("exchange \"{user}\" passes messages on to it"))
         .collect();
+    found.sort();
     found.extend(tables::dependents(&[e.view])?);
     match found.is_empty() {
         true => Ok(()),

@@ -25,7 +25,36 @@ pub async fn content(c: &Conn, grants: bool) -> Vec<String> {
             }
         }
     }
+    for (view, order) in [
+        ("exchanges", "exchange"),
+        ("bindings", "exchange, target, pattern"),
+    ] {
+        let of = format!(
+            "SELECT '{view}: ' || (to_jsonb(v) - 'owner')::text FROM mq.{view} v ORDER BY {order}"
+        );
+        for cells in c.rows(&of).await {
+            lines.push(cells[0].clone().unwrap());
+        }
+    }
+    lines.extend(routes(c).await);
     assert!(lines.len() > 10, "nothing to compare: {lines:#?}");
+    lines
+}
+
+/// Which queues a few keys lead to, as lines; nothing stays published.
+async fn routes(c: &Conn) -> Vec<String> {
+    let exchanges = "SELECT count(*) FROM mq.exchanges WHERE exchange = 'kept hash'";
+    if c.int(exchanges).await == 0 {
+        return Vec::new();
+    }
+    c.run("BEGIN").await;
+    let publish = "SELECT k, mq.publish('kept hash', k, '1') FROM (SELECT 'key ' || n AS k FROM generate_series(1, 50) n) n \
+                   UNION ALL SELECT 'topic', mq.publish('kept \"topic\"', 'a.b.c', '{\"n\": 2}', headers => '{\"x y\": \"z\"}')";
+    let reached = c.rows(publish).await;
+    let keys = "SELECT 'granted has ' || (headers->>'x-key') FROM mq.granted WHERE headers ? 'x-key' ORDER BY 1";
+    let mut lines: Vec<String> = reached.iter().map(|row| format!("route {row:?}")).collect();
+    lines.extend(c.rows(keys).await.iter().map(|row| row[0].clone().unwrap()));
+    c.run("ROLLBACK").await;
     lines
 }
 

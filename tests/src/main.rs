@@ -17,6 +17,7 @@ mod dead;
 mod dedup;
 mod drivers;
 mod dump;
+mod exchanges;
 mod fence;
 mod fence_crash;
 mod figures;
@@ -124,6 +125,7 @@ fn all() -> Vec<harness::Test> {
         ddl::tests(),
         contract::tests(),
         drivers::tests(),
+        exchanges::tests(),
         values::tests(),
         grants::tests(),
         roles::tests(),
