@@ -13,6 +13,7 @@ CREATE SEQUENCE mq_internal.binding_n;
 
 -- One row a binding. `label` is the name that the target had when it was bound: what a hash exchange
 -- knows it by, so that a queue keeps its share of the keys when it is renamed, dumped and restored.
+-- `digest` is that of all that the binding wants: nothing is bound twice in the same way.
 CREATE TABLE mq_internal.binding (
     n        bigint PRIMARY KEY DEFAULT nextval('mq_internal.binding_n'),
     exchange regclass NOT NULL,
@@ -22,9 +23,10 @@ CREATE TABLE mq_internal.binding (
     is_any   boolean NOT NULL,
     filter   jsonpath,
     weight   int NOT NULL,
-    label    text NOT NULL
+    label    text NOT NULL,
+    digest   text NOT NULL,
+    CONSTRAINT binding_once UNIQUE (exchange, target, digest)
 );
-CREATE INDEX binding_exchange ON mq_internal.binding (exchange);
 CREATE INDEX binding_target ON mq_internal.binding (target);
 
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.exchange', '');

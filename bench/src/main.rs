@@ -12,6 +12,7 @@ mod load;
 mod plot;
 mod process;
 mod promise;
+mod routes;
 mod run;
 mod server;
 mod side;
@@ -34,7 +35,7 @@ use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
 use side::{SIDES, Side};
-use workload::{DELAYED, IDLE, PARKED, SNAPSHOT, SPACE, THOUSAND, WAKE};
+use workload::{DELAYED, IDLE, PARKED, ROUTES, SNAPSHOT, SPACE, THOUSAND, WAKE};
 
 fn main() -> ExitCode {
     ended(start())
@@ -96,6 +97,10 @@ async fn bench(args: &Args) -> Result<ExitCode> {
             say(&first.title, began);
             rows.extend(bench.group(&group).await?);
         }
+    }
+    if wanted(ROUTES) {
+        say("publishing", began);
+        rows.extend(bench.routes().await?);
     }
     if wanted(WAKE) {
         say("from a commit to the waiter", began);

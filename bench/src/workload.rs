@@ -45,7 +45,7 @@ impl Workload {
 }
 
 /// The workloads that have procedures of their own: under an open snapshot, waking, waiters on an
-/// idle queue, and what becomes of the space.
+/// idle queue, what becomes of the space, and exchanges.
 pub const SNAPSHOT: &str = "snapshot";
 pub const WAKE: &str = "wake";
 pub const IDLE: &str = "idle";
@@ -53,7 +53,9 @@ pub const SPACE: &str = "space";
 pub const PARKED: &str = "parked";
 pub const DELAYED: &str = "delayed";
 pub const THOUSAND: &str = "thousand";
-pub const SPECIAL: [(&str, &str); 7] = [
+pub const ROUTES: &str = "routes";
+pub const SPECIAL: [(&str, &str); 8] = [
+    (ROUTES, "publishing, with few and with many bindings"),
     (SNAPSHOT, "cycles under an open snapshot, minute by minute"),
     (WAKE, "from a commit to the waiter on an idle queue"),
     (IDLE, "what waiters on an idle queue cost the server"),

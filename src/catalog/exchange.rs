@@ -20,9 +20,15 @@ pub struct Exchange {
     pub kind: Kind,
     /// Where goes what nothing is bound for.
     pub alternate: Option<Oid>,
+    /// Read when something is published: who binds much has no use for it.
+    compiled: OnceCell<Compiled>,
+    plans: spi::Plans,
+}
+
+/// What is bound to an exchange, and how it is found.
+struct Compiled {
     bound: Vec<Bound>,
     table: Table,
-    plans: spi::Plans,
 }
 
 /// What is bound to an exchange.
@@ -79,9 +85,12 @@ impl Exchange {
     /// What a message goes to: all that is bound for it.
     pub fn matching(&self, look: &Look) -> Result<Vec<&Bound>> {
         let header = |name: &str| look.header(name);
-        let places = self.table.matches(look.key.unwrap_or_default(), &header);
+        let compiled = self.compiled()?;
+        let places = compiled
+            .table
+            .matches(look.key.unwrap_or_default(), &header);
         let mut found = Vec::with_capacity(places.len());
-        for bound in places.into_iter().filter_map(|at| self.bound.get(at)) {
+        for bound in places.into_iter().filter_map(|at| compiled.bound.get(at)) {
             let passes = match &bound.filter {
                 Some(filter) => self.passes(filter, look)?,
                 None => true,
@@ -91,6 +100,14 @@ impl Exchange {
             }
         }
         Ok(found)
+    }
+
+    fn compiled(&self) -> Result<&Compiled> {
+        if let Some(compiled) = self.compiled.get() {
+            return Ok(compiled);
+        }
+        let compiled = compile(self.view, self.kind)?;
+        Ok(self.compiled.get_or_init(|| compiled))
     }
 
     /// Whether a filter finds something in a message that is neither false nor null.
@@ -140,22 +157,34 @@ fn load(view: Oid) -> Result<Option<Exchange>> {
         return Ok(None);
     };
     spi::connect(|spi| {
-        let this = [Value::oid(view)];
         let rows = spi.query(
             "SELECT kind, alternate::pg_catalog.oid FROM mq_internal.exchange WHERE view = $1",
             &[Ty::Oid],
-            &this,
+            &[Value::oid(view)],
         )?;
         let Some(kind) = rows.get(0, 0).as_text().and_then(|k| Kind::named(&k)) else {
             return Ok(None);
         };
-        let alternate = rows.get(0, 1).as_oid();
+        Ok(Some(Exchange {
+            name,
+            owner: facts.owner,
+            view,
+            kind,
+            alternate: rows.get(0, 1).as_oid(),
+            compiled: OnceCell::new(),
+            plans: spi::Plans::default(),
+        }))
+    })
+}
+
+fn compile(view: Oid, kind: Kind) -> Result<Compiled> {
+    spi::connect(|spi| {
         let rows = spi.query(
             "SELECT b.target::pg_catalog.oid, x.view IS NOT NULL, b.pattern, b.headers, b.is_any, \
              b.filter, b.weight, b.label FROM mq_internal.binding b LEFT JOIN mq_internal.exchange x \
              ON x.view = b.target WHERE b.exchange = $1 ORDER BY b.n",
             &[Ty::Oid],
-            &this,
+            &[Value::oid(view)],
         )?;
         let (mut bound, mut bindings) = (Vec::new(), Vec::new());
         for i in 0..rows.len() {
@@ -173,16 +202,8 @@ fn load(view: Oid) -> Result<Option<Exchange>> {
                 label: get(7).as_text().unwrap_or_default(),
             });
         }
-        Ok(Some(Exchange {
-            table: Table::new(kind, &bindings),
-            name,
-            owner: facts.owner,
-            view,
-            kind,
-            alternate,
-            bound,
-            plans: spi::Plans::default(),
-        }))
+        let table = Table::new(kind, &bindings);
+        Ok(Compiled { bound, table })
     })
 }
 
@@ -281,11 +302,9 @@ pub fn bind(exchange: &Exchange, w: &Wanted) -> Result<bool> {
         ];
         let rows = spi.query(
             "INSERT INTO mq_internal.binding (exchange, target, pattern, headers, is_any, filter, \
-             weight, label) SELECT $1::pg_catalog.regclass, $2::pg_catalog.regclass, $3, $4, $5, \
-             $6, $7, $8 WHERE NOT EXISTS (SELECT FROM mq_internal.binding b WHERE b.exchange = $1 \
-             AND b.target = $2 AND b.pattern IS NOT DISTINCT FROM $3 AND b.headers IS NOT DISTINCT \
-             FROM $4 AND b.is_any = $5 AND b.filter::pg_catalog.text IS NOT DISTINCT FROM \
-             $6::pg_catalog.text AND b.weight = $7)",
+             weight, label, digest) VALUES ($1::pg_catalog.regclass, $2::pg_catalog.regclass, $3, \
+             $4, $5, $6, $7, $8, pg_catalog.md5(pg_catalog.jsonb_build_array($3, $4, $5, \
+             $6::pg_catalog.text, $7)::pg_catalog.text)) ON CONFLICT DO NOTHING",
             &types,
             &values,
         )?;

@@ -123,6 +123,12 @@ fn soon() -> Micros {
     interval()
 }
 
+/// What need not be done at once is done for many queues in one round: whoever wakes looks at all.
+fn at_once_with_others(at: Micros) -> Micros {
+    let grain = interval().max(1);
+    (at + grain - 1) / grain * grain
+}
+
 fn later() -> Micros {
     interval() * 10
 }
@@ -226,7 +232,11 @@ impl Charge {
             }
         }
         for (n, duty) in &due {
-            self.put_off(*n, now + (duty.every)());
+            let next = match (duty.every)() {
+                0 => now,
+                every => at_once_with_others(now + every),
+            };
+            self.put_off(*n, next);
         }
         due
     }
