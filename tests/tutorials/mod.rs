@@ -59,6 +59,16 @@ fn workers(cx: &Cx, how_many: usize, run: &str) -> Vec<Worker> {
     (0..how_many).map(worker).collect()
 }
 
+/// Waits until so many workers wait for something to do.
+async fn until_waiting(c: &Conn, how_many: usize) {
+    c.until(&format!(
+        "SELECT count(*) = {how_many} FROM pg_stat_activity WHERE state = 'active' \
+         AND wait_event IS NOT NULL AND query LIKE '%FROM mq.read(%' \
+         AND datname = current_database() AND pid <> pg_backend_pid()"
+    ))
+    .await;
+}
+
 /// Sends workers home once they have done everything before, and returns what each took.
 async fn send_home(c: &Conn, queue: &str, workers: Vec<Worker>) -> Vec<Vec<String>> {
     for _ in &workers {

@@ -1,9 +1,11 @@
 //! NATS by example, and JetStream's: subjects, queue groups, requests, message ids, the ways to
 //! acknowledge, pausing.
 
-use super::drain;
+use super::{drain, send_home, together, until_waiting, work, workers};
 use crate::harness::Cx;
 use crate::tests;
+use crate::wake::waiting;
+use std::time::{Duration, Instant};
 
 tests![
     deduplication,
@@ -11,7 +13,9 @@ tests![
     in_progress,
     terminate,
     pause_and_resume,
-    wildcards
+    wildcards,
+    queue_group,
+    no_responders
 ];
 
 /// Four publishes with one message id: the first is kept, and each of the others is told its number.
@@ -155,4 +159,47 @@ async fn wildcards(cx: Cx) {
     let us = ["time.us", "time.us.east", "time.us.east.atlanta"];
     assert_eq!(drain(&c, "us").await, us[1..]);
     assert_eq!(drain(&c, "us_too").await, us);
+}
+
+/// Three responders in a queue group answer ten requests: each request is answered by one of them,
+/// once. That one of them is busy is no reason to say that nobody is there.
+async fn queue_group(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('greet')").await;
+    let answer = "mq.reply(m, jsonb_build_object('hello', m.body, 'by', pg_backend_pid()))";
+    let group = workers(&cx, 3, &work("greet", answer));
+    until_waiting(&c, 3).await;
+    for n in 0..10 {
+        let request =
+            format!("CALL mq.request('greet', '{n}', timeout => '20 s', expect_reader => true)");
+        let reply = c.text(&request).await;
+        assert!(reply.contains(&format!("\"hello\": {n}}}")), "{reply}");
+    }
+    let handled: Vec<_> = (0..10).map(|n| n.to_string()).collect();
+    assert_eq!(together(send_home(&c, "greet", group).await), handled);
+    let left = "SELECT sum(ready + leased) FROM mq.metrics WHERE queue LIKE 'mq_reply%'";
+    let left = c.text(left).await;
+    assert!(left == "0" || left == "NULL", "a second reply: {left}");
+}
+
+/// A request that nobody is there to answer fails at once instead of after its timeout, for those who
+/// ask for that; with somebody there it is answered.
+async fn no_responders(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('greet')").await;
+    let request = "CALL mq.request('greet', '\"joe\"', timeout => '15 s', expect_reader => true)";
+    let started = Instant::now();
+    c.refused(request, "55000").await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(drain(&c, "greet").await, [""; 0], "and nothing was sent");
+    let run = work(
+        "greet",
+        "mq.reply(m, to_jsonb('hello ' || (m.body #>> '{}')))",
+    );
+    let (_, responder) = waiting(&cx, &run).await;
+    assert_eq!(c.text(request).await, "\"hello joe\"");
+    assert_eq!(responder.await.unwrap().unwrap(), "joe");
+    let patient = "CALL mq.request('greet', '1', timeout => '300 ms')";
+    assert_eq!(c.text(patient).await, "NULL", "no answer in time");
 }

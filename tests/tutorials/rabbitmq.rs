@@ -1,8 +1,8 @@
 //! RabbitMQ's six tutorials: hello world, work queues, publish/subscribe, routing, topics, RPC.
 
-use super::{drain, next, texts, work};
+use super::{drain, next, send_home, texts, together, work, workers};
 use crate::conn::Conn;
-use crate::harness::Cx;
+use crate::harness::{Cx, spawn};
 use crate::tests;
 use crate::wake::waiting;
 
@@ -12,7 +12,8 @@ tests![
     dropped_connection,
     publish_subscribe,
     routing,
-    topics
+    topics,
+    rpc
 ];
 
 /// Tutorial 1: one program sends "Hello World!" to a queue, another prints what comes; it does not
@@ -178,4 +179,35 @@ async fn topics(cx: Cx) {
             assert_eq!(got, expected, "{key} in {queue}");
         }
     }
+}
+
+/// Tutorial 6: a server computes Fibonacci numbers; clients call it, and each gets the answer to its
+/// own question.
+async fn rpc(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "CREATE FUNCTION fib(n int) RETURNS bigint LANGUAGE sql AS $$ \
+         WITH RECURSIVE f(i, a, b) AS (SELECT 0, 0::bigint, 1::bigint UNION ALL \
+         SELECT i + 1, b, a + b FROM f WHERE i < n) SELECT a FROM f WHERE i = n $$; \
+         SELECT mq.create_queue('rpc_queue')",
+    )
+    .await;
+    let answer = "mq.reply(m, to_jsonb(fib(m.body::int)))";
+    let server = workers(&cx, 1, &work("rpc_queue", answer));
+    let call = |n: u32| format!("CALL mq.request('rpc_queue', '{n}', timeout => '20 s')");
+    assert_eq!(c.int(&call(30)).await, 832_040);
+    let mut clients = Vec::new();
+    for (n, fib) in [(1, 1), (10, 55), (20, 6765), (30, 832_040)] {
+        let (cx, call) = (cx.clone(), call(n));
+        clients.push(spawn(async move {
+            let c = cx.connect().await;
+            for _ in 0..5 {
+                assert_eq!(c.int(&call).await, fib);
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(together(send_home(&c, "rpc_queue", server).await).len(), 21);
 }

@@ -1,7 +1,7 @@
 //! The ZeroMQ guide's first patterns: request and reply, publish and subscribe, the divide and
 //! conquer of a ventilator, its workers and a sink, and the high-water mark.
 
-use super::{drain, next, send_home, work, workers};
+use super::{drain, next, send_home, until_waiting, work, workers};
 use crate::conn::Conn;
 use crate::harness::Cx;
 use crate::tests;
@@ -12,6 +12,7 @@ tests![
     high_water_mark,
     high_water_mark_of_a_publisher,
     weather,
+    hello_world_requests,
     #[solo]
     ventilator
 ];
@@ -76,11 +77,7 @@ const LENGTH: &str = "1 + (n * 93) % 100";
 async fn speed_up(cx: &Cx, c: &Conn, how_many: usize) -> f64 {
     let sleep = "SELECT mq.send('sink', m.body) FROM pg_sleep(m.body::float8 / 1000)";
     let workers = workers(cx, how_many, &work("tasks", sleep));
-    let ready = format!(
-        "SELECT count(*) = {how_many} FROM pg_stat_activity WHERE state = 'active' AND wait_event IS \
-         NOT NULL AND query LIKE '%FROM mq.read(%' AND datname = current_database() AND pid <> pg_backend_pid()"
-    );
-    c.until(&ready).await;
+    until_waiting(c, how_many).await;
     let started = Instant::now();
     let send = format!(
         "SELECT mq.send('tasks', to_jsonb({LENGTH})) FROM generate_series(0, {TASKS} - 1) n"
@@ -138,4 +135,18 @@ async fn weather(cx: Cx) {
     let expected: Vec<_> = (1..=100).map(|n| format!("10001 {n} 50")).collect();
     assert_eq!(drain(&c, "by_key").await, expected);
     assert_eq!(drain(&c, "by_prefix").await, expected);
+}
+
+/// The same ten, with a procedure that asks and waits.
+async fn hello_world_requests(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('hello')").await;
+    let answer = "mq.reply(m, to_jsonb('World ' || (m.body #>> '{}')))";
+    let server = workers(&cx, 1, &work("hello", answer));
+    for n in 0..10 {
+        let request = format!("CALL mq.request('hello', '\"{n}\"', timeout => '20 s')");
+        assert_eq!(c.text(&request).await, format!("\"World {n}\""));
+    }
+    let asked: Vec<_> = (0..10).map(|n| n.to_string()).collect();
+    assert_eq!(send_home(&c, "hello", server).await, [asked]);
 }
