@@ -49,7 +49,12 @@ pgrx::extension_sql_file!(
     requires = ["messages"]
 );
 pgrx::extension_sql_file!(
+    "../sql/08_requests.sql",
+    name = "requests",
+    requires = ["observe"]
+);
+pgrx::extension_sql_file!(
     "../sql/90_comments.sql",
     name = "comments",
-    requires = ["observe"]
+    requires = ["requests"]
 );

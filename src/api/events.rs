@@ -1,6 +1,6 @@
 //! Event triggers: a queue follows what standard SQL does to its view.
 
-use crate::catalog;
+use crate::catalog::{self, Queue, replies};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::event::{self, OwnDdl};
@@ -75,12 +75,7 @@ fn on_alter(call: &Call) -> Result<Value> {
             if !rel::is_public(oid) {
                 return Err(moved(&q.name));
             }
-            if let Some(why) = names::refuse(&q.name) {
-                return Err(Error::BadName {
-                    name: q.name.clone(),
-                    why,
-                });
-            }
+            check_new_name(&q)?;
             tables::follow_rename(q.n, &q.name, q.archive_view)?;
             if rel::facts(q.storage).is_some_and(|f| f.owner != q.owner) {
                 tables::follow_owner(q.n, q.owner, q.archive_view)?;
@@ -90,6 +85,20 @@ fn on_alter(call: &Call) -> Result<Value> {
         }
     }
     Ok(Value::NULL)
+}
+
+/// A reply queue keeps its name, which nobody else can have.
+fn check_new_name(q: &Queue) -> Result<()> {
+    let is_for_replies = replies::holder(q.view)?.is_some();
+    match names::refuse(&q.name) {
+        _ if is_for_replies && names::is_reply_queue(&q.name) => Ok(()),
+        None if is_for_replies => Err(Error::renamed_reply_queue(&q.name)),
+        Some(why) => Err(Error::BadName {
+            name: q.name.clone(),
+            why,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn moved(queue: &str) -> Error {

@@ -7,6 +7,7 @@ mod options;
 mod queues;
 mod receive;
 mod redrive;
+mod requests;
 mod send;
 mod settle;
 mod upkeep;

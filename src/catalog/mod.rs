@@ -7,6 +7,7 @@
 
 pub mod map;
 mod options;
+pub mod replies;
 mod write;
 
 pub use options::{Options, Overflow, Setting, Settings};

@@ -6,6 +6,7 @@ pub mod look;
 mod note;
 pub mod read;
 pub mod redrive;
+pub mod request;
 pub mod rotate;
 pub mod send;
 pub mod settle;
