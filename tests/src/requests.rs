@@ -25,6 +25,7 @@ tests![
     copied_database,
     many_sessions,
     the_worker_frees,
+    after_a_crash,
     large_reply
 ];
 
@@ -68,6 +69,16 @@ fn ask(body: impl std::fmt::Display) -> String {
     format!("CALL mq.request('q', '{body}', '20 s')")
 }
 
+/// Sends a request in a session of its own; returns its pid once it is there to be read.
+async fn asking(cx: &Cx, sql: &str) -> (i32, JoinHandle<Result<String, Refusal>>) {
+    let c = cx.connect().await;
+    let there = c.int("SELECT count(*) FROM mq.q").await + 1;
+    let (pid, task) = waiting(cx, sql).await;
+    c.until(&format!("SELECT count(*) = {there} FROM mq.q"))
+        .await;
+    (pid, task)
+}
+
 /// The private queues, and how many of them some session has.
 const POOL: &str = "SELECT count(*) || ' ' || count(pid) FROM mq_internal.reply_queue";
 
@@ -107,7 +118,7 @@ async fn times_out_and_expires(cx: Cx) {
     c.run("SELECT mq.maintain()").await;
     assert_eq!(c.int("SELECT count(*) FROM mq.q").await, 0);
     // Nothing is held meanwhile.
-    let (pid, task) = waiting(&cx, "CALL mq.request('q', '2', '5 min')").await;
+    let (pid, task) = asking(&cx, "CALL mq.request('q', '2', '5 min')").await;
     c.until(&format!(
         "SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE pid = {pid}"
     ))
@@ -120,7 +131,7 @@ async fn two_at_once(cx: Cx) {
     let c = queue(&cx).await;
     let mut tasks = Vec::new();
     for n in [1, 2] {
-        tasks.push(waiting(&cx, &ask(n)).await.1);
+        tasks.push(asking(&cx, &ask(n)).await.1);
     }
     c.run("SELECT mq.reply(m, to_jsonb((m.body #>> '{}')::int + 10)) FROM mq.pop('q', 2) m")
         .await;
@@ -302,10 +313,10 @@ async fn cancelled_and_terminated(cx: Cx) {
         let done = tokio::time::timeout(Duration::from_secs(20), task).await;
         done.expect("it goes on").unwrap().unwrap_err().code
     };
-    let (pid, task) = waiting(&cx, "CALL mq.request('q', '1', '5 min')").await;
+    let (pid, task) = asking(&cx, "CALL mq.request('q', '1', '5 min')").await;
     c.run(&format!("SELECT pg_cancel_backend({pid})")).await;
     assert_eq!(ends(task).await, "57014");
-    let (pid, task) = waiting(&cx, "CALL mq.request('q', '1', '5 min')").await;
+    let (pid, task) = asking(&cx, "CALL mq.request('q', '1', '5 min')").await;
     c.run(&format!("SELECT pg_terminate_backend({pid})")).await;
     assert_eq!(ends(task).await, "57P01");
     // A session goes on after a cancel, with the same queue.
@@ -323,7 +334,7 @@ async fn cancelled_and_terminated(cx: Cx) {
 
 async fn reply_queue_dropped(cx: Cx) {
     let c = queue(&cx).await;
-    let (_, task) = waiting(&cx, "CALL mq.request('q', '1', '5 min')").await;
+    let (_, task) = asking(&cx, "CALL mq.request('q', '1', '5 min')").await;
     let name = c
         .text("SELECT view::text FROM mq_internal.reply_queue")
         .await;
@@ -335,7 +346,7 @@ async fn reply_queue_dropped(cx: Cx) {
     );
     assert_eq!(c.text(POOL).await, "0 0");
     // The request's queue may go: there will be no reply.
-    let (_, task) = waiting(&cx, "CALL mq.request('q', '1', '1 s')").await;
+    let (_, task) = asking(&cx, "CALL mq.request('q', '1', '1 s')").await;
     c.run("SELECT mq.drop_queue('q')").await;
     assert_eq!(task.await.unwrap().unwrap(), "");
 }
@@ -461,6 +472,23 @@ async fn the_worker_frees(cx: Cx) {
         "{}",
         "nothing went wrong"
     );
+}
+
+async fn after_a_crash(cx: Cx) {
+    let server = crate::server::Server::start("requests-crash", "").await;
+    let cx = cx.on(Arc::new(server));
+    let c = queue(&cx).await;
+    let name = c.text("SELECT mq.reply_queue()").await;
+    c.send(&name, 1).await;
+    cx.server.crash();
+    cx.server.up();
+    // It is not durable, and its session is gone.
+    let c = cx.connect().await;
+    assert_eq!(c.text("SELECT mq.reply_queue()").await, name);
+    let server = Server::start(&cx, "q", "m.body").await;
+    assert_eq!(c.text(&ask(5)).await, "5");
+    server.stop().await;
+    assert_eq!(c.text(POOL).await, "1 1");
 }
 
 /// Bodies outlive the transaction that took them, compressed or out of line.
