@@ -19,6 +19,7 @@ tests![
     strangers_may_only_send,
     readers_expected,
     without_preload,
+    without_hints,
     cancelled_and_terminated,
     reply_queue_dropped,
     undone_and_prepared,
@@ -282,6 +283,8 @@ async fn readers_expected(cx: Cx) {
     c.run("SELECT mq.purge_queue('q')").await;
     c.refused(quick, "55000").await;
     let (_, reader) = waiting(&cx, "SELECT body FROM mq.read('q', wait => '19 s')").await;
+    c.until("SELECT waiters > 0 FROM mq.metrics WHERE queue = 'q'")
+        .await;
     assert_eq!(c.text(quick).await, "NULL");
     reader.await.unwrap().unwrap();
 }
@@ -305,6 +308,26 @@ async fn without_preload(cx: Cx) {
     ended(&c, asker.pid).await;
     c.run("SELECT mq.maintain()").await;
     assert_eq!(c.text(POOL).await, "2 1");
+}
+
+async fn without_hints(cx: Cx) {
+    let unhinted = crate::server::Server::start("requests-unhinted", "pg_broker.hints = off\n");
+    let cx = cx.on(Arc::new(unhinted.await));
+    let c = queue(&cx).await;
+    let call = "CALL mq.request('q', '1', '20 s', expect_reader => true)";
+    c.refused(call, "55000").await;
+    let server = Server::start(&cx, "q", "m.body").await;
+    c.until("SELECT waiters > 0 FROM mq.metrics WHERE queue = 'q'")
+        .await;
+    for _ in 0..10 {
+        assert_eq!(c.text(call).await, "1");
+    }
+    server.stop().await;
+    let mine = c.text("SELECT mq.reply_queue()").await;
+    c.run(&format!("SELECT mq.send('{mine}', to_jsonb(n), jsonb_build_object('correlation_id', n)) FROM generate_series(1, 50) n")).await;
+    assert_eq!(c.text("SELECT body FROM mq.read_reply('50')").await, "50");
+    assert_eq!(c.text("SELECT body FROM mq.read_reply('1')").await, "1");
+    assert_eq!(c.int(&format!("SELECT count(*) FROM mq.{mine}")).await, 48);
 }
 
 async fn cancelled_and_terminated(cx: Cx) {
