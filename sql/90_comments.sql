@@ -146,7 +146,7 @@ COMMENT ON FUNCTION mq.version IS
   'The version of the loaded library.';
 
 COMMENT ON VIEW mq.queues IS
-  'The queues and their options. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'The queues and their options. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.queues.queue IS
   'Name of the queue, and of its view in schema mq.';
 COMMENT ON COLUMN mq.queues.owner IS
@@ -186,7 +186,7 @@ COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 
 COMMENT ON VIEW mq.segments IS
-  'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.segments.queue IS
   'Name of the queue.';
 COMMENT ON COLUMN mq.segments.storage IS
@@ -205,7 +205,7 @@ COMMENT ON COLUMN mq.segments.kept_by IS
   'What keeps a table that is used up from being truncated: its first message, a session, or a move that older snapshots may not see.';
 
 COMMENT ON VIEW mq.metrics IS
-  'What is in each queue now, and what went through it. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'What is in each queue now, and what went through it. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.metrics.queue IS
   'Name of the queue.';
 COMMENT ON COLUMN mq.metrics.ready IS
