@@ -68,6 +68,10 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("delete", "queue id"),
     ("delete_batch", "queue ids"),
     ("redrive", "queue to ids max"),
+    ("request", "queue body timeout headers expect_reader reply"),
+    ("reply", "message body headers"),
+    ("reply_queue", ""),
+    ("read_reply", "correlation_id wait"),
 ];
 
 const MESSAGE: &str = "id receipt queue body data headers attempts failures last_error priority group_key \
@@ -114,7 +118,7 @@ async fn arguments(cx: Cx) {
         );
     }
     let kinds = "SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'mq'::regnamespace AND prokind = 'p'";
-    assert_eq!(c.text(kinds).await, "wait wait_any");
+    assert_eq!(c.text(kinds).await, "request wait wait_any");
 }
 
 async fn everything_has_a_comment(cx: Cx) {

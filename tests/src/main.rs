@@ -47,6 +47,7 @@ mod promotion;
 mod property;
 mod readers;
 mod reference;
+mod requests;
 mod rng;
 mod roles;
 mod rollbacks;
@@ -114,6 +115,7 @@ fn all() -> Vec<harness::Test> {
         dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        requests::tests(),
         alarms::tests(),
         alarms_unheard::tests(),
         worker::tests(),
