@@ -46,6 +46,7 @@ mod promotion;
 mod property;
 mod readers;
 mod reference;
+mod reply_queues;
 mod requests;
 mod rng;
 mod roles;
@@ -115,6 +116,7 @@ fn all() -> Vec<harness::Test> {
         rollbacks::tests(),
         wake::tests(),
         requests::tests(),
+        reply_queues::tests(),
         alarms::tests(),
         alarms_unheard::tests(),
         worker::tests(),
