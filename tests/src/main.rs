@@ -47,6 +47,7 @@ mod promotion;
 mod property;
 mod readers;
 mod reference;
+mod reply_queues;
 mod requests;
 mod rng;
 mod roles;
@@ -116,6 +117,7 @@ fn all() -> Vec<harness::Test> {
         rollbacks::tests(),
         wake::tests(),
         requests::tests(),
+        reply_queues::tests(),
         alarms::tests(),
         alarms_unheard::tests(),
         worker::tests(),
