@@ -68,6 +68,31 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("delete", "queue id"),
     ("delete_batch", "queue ids"),
     ("redrive", "queue to ids max"),
+    ("create_exchange", "exchange kind alternate if_not_exists"),
+    ("alter_exchange", "exchange alternate reset"),
+    ("rename_exchange", "exchange new_name"),
+    ("drop_exchange", "exchange if_exists cascade"),
+    (
+        "bind",
+        "exchange target pattern headers match filter weight",
+    ),
+    ("unbind", "exchange target pattern"),
+    (
+        "publish",
+        "exchange key body headers delay deliver_at priority group_key dedup_key ttl mandatory",
+    ),
+    (
+        "publish_text",
+        "exchange key body headers delay deliver_at priority group_key dedup_key ttl mandatory",
+    ),
+    (
+        "publish_bytes",
+        "exchange key data headers delay deliver_at priority group_key dedup_key ttl mandatory",
+    ),
+    (
+        "publish_batch",
+        "exchange keys bodies headers group_keys dedup_keys delay deliver_at priority ttl mandatory",
+    ),
     ("request", "queue body timeout headers expect_reader reply"),
     ("reply", "message body headers"),
     ("reply_queue", ""),
