@@ -55,6 +55,16 @@ CREATE TABLE mq_internal.segment (
     PRIMARY KEY (n, k)
 );
 
+-- The private reply queues, and which session has each: process and when it began; none: it is free.
+-- `since`: when it was taken or became free. A dump carries these rows too: where it is restored,
+-- and in a copy of the database, those sessions are not, and all are free.
+CREATE TABLE mq_internal.reply_queue (
+    view          regclass PRIMARY KEY,
+    pid           int,
+    backend_start timestamptz,
+    since         timestamptz NOT NULL
+);
+
 -- When mq.maintain() last ran. At most one row.
 CREATE TABLE mq_internal.upkeep (
     one      boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -64,6 +74,8 @@ CREATE TABLE mq_internal.upkeep (
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.queue_n', '');
 SELECT pg_catalog.pg_extension_config_dump('mq_internal.segment', '');
-GRANT SELECT, INSERT ON mq_internal.queue, mq_internal.segment TO @extowner@;
+SELECT pg_catalog.pg_extension_config_dump('mq_internal.reply_queue', '');
+GRANT SELECT, INSERT ON mq_internal.queue, mq_internal.segment, mq_internal.reply_queue
+    TO @extowner@;
 GRANT SELECT, UPDATE ON SEQUENCE mq_internal.queue_n TO @extowner@;
 GRANT SELECT ON mq_internal.upkeep TO @extowner@;

@@ -21,6 +21,12 @@ CREATE FUNCTION mq_internal.visible(view oid) RETURNS boolean
         OR pg_catalog.has_table_privilege(view, 'SELECT, INSERT, UPDATE, DELETE')
         OR pg_catalog.has_any_column_privilege(view, 'SELECT, INSERT, UPDATE');
 
+-- The same of a private reply queue: that everybody may send there is no reason to see it.
+CREATE FUNCTION mq_internal.visible_reply_queue(owner oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+        OR pg_catalog.pg_has_role(owner, 'USAGE');
+
 CREATE FUNCTION mq_internal.measure(
     view oid,
     OUT ready bigint,
@@ -53,18 +59,22 @@ SELECT c.relname::text AS queue,
        q.created_at, q.segment_size
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
+LEFT JOIN mq_internal.reply_queue r ON r.view = q.view
 LEFT JOIN pg_class s ON s.relname = 'q_' || q.n
     AND s.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mq_internal')
 LEFT JOIN pg_class d ON d.oid = q.dead_letter
-WHERE mq_internal.visible(q.view)
+WHERE CASE WHEN r.view IS NULL THEN mq_internal.visible(q.view)
+           ELSE mq_internal.visible_reply_queue(c.relowner) END
 ORDER BY 1;
 
 CREATE VIEW mq.metrics WITH (security_barrier) AS
 SELECT c.relname::text AS queue, m.*
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
+LEFT JOIN mq_internal.reply_queue r ON r.view = q.view
 CROSS JOIN LATERAL mq_internal.measure(q.view) m
-WHERE mq_internal.visible(q.view)
+WHERE CASE WHEN r.view IS NULL THEN mq_internal.visible(q.view)
+           ELSE mq_internal.visible_reply_queue(c.relowner) END
 ORDER BY 1;
 
 -- Why a table of a queue whose ids are used up is still there; null where nothing keeps it.
@@ -80,6 +90,7 @@ SELECT c.relname::text AS queue, p.relname::text AS storage,
        mq_internal.kept_by(q.view, s.k) AS kept_by
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
+LEFT JOIN mq_internal.reply_queue r ON r.view = q.view
 CROSS JOIN LATERAL (
     SELECT g.k, g.state, g.first_id, g.past_id, g.since FROM mq_internal.segment g WHERE g.n = q.n
     UNION ALL
@@ -88,7 +99,8 @@ CROSS JOIN LATERAL (
 JOIN pg_class p ON p.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mq_internal')
     AND p.relname = 'q_' || q.n || CASE WHEN s.k > 0 THEN '_s' || s.k
                                         WHEN s.k < 0 THEN '_p' ELSE '' END
-WHERE mq_internal.visible(q.view)
+WHERE CASE WHEN r.view IS NULL THEN mq_internal.visible(q.view)
+           ELSE mq_internal.visible_reply_queue(c.relowner) END
 ORDER BY 1, 4 NULLS LAST, 2;
 
 GRANT SELECT ON mq.queues, mq.metrics, mq.segments TO PUBLIC;

@@ -178,17 +178,28 @@ COMMENT ON COLUMN mq.bindings.filter IS
 COMMENT ON COLUMN mq.bindings.weight IS
   'Of a hash exchange: the share of the keys beside the others''.';
 
+-- Requests and replies ------------------------------------------------------
+
+COMMENT ON PROCEDURE mq.request IS
+  'Sends a message that asks for a reply, commits, and waits for the reply, holding no snapshot meanwhile: returns its body, or null when the timeout is over, with which the request expires too. Its headers reply_to (this session''s private reply queue) and correlation_id are set beside those given. With expect_reader it fails with 55000 within a moment when nobody waits for the queue and nobody holds one of its messages. Other replies in the reply queue are removed. Not inside a transaction block. Needs INSERT on the queue.';
+COMMENT ON FUNCTION mq.reply IS
+  'Replies to a message that mq.read, mq.pop or mq.get returned: sends to the queue that its header reply_to names, with its header correlation_id beside the headers given. Returns the id of the reply. It does not settle the request. Needs INSERT on that queue, which everybody has on private reply queues.';
+COMMENT ON FUNCTION mq.reply_queue IS
+  'The name of this session''s private reply queue, for the header reply_to: made at the first call, or taken from those that ended sessions of the same role have left, emptied. Everybody may send there, nobody but its owner read. It is the session''s until the session has ended, and the calling role''s: after SET ROLE there is another.';
+COMMENT ON FUNCTION mq.read_reply IS
+  'Takes the reply with this correlation_id from this session''s private reply queue; no row when it is not there, or does not come within wait (at most 20 seconds). Other replies stay. The reply is removed, as by mq.pop.';
+
 -- Operations ----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.maintain IS
-  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys, and takes its segments a step further. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
+  'Does what is due in one queue, or in all that the caller owns (a superuser: all): dead-letters what is past its failures or expired, removes archived messages past their retention and old dedup keys, frees reply queues of sessions that have ended, and takes its segments a step further. Bounded; returns how many rows it moved or removed, 0 when nothing is left to do.';
 COMMENT ON FUNCTION mq.status IS
   'One row about the installation: version, whether the library is preloaded, the worker, the last maintenance, and warnings, each with what to do.';
 COMMENT ON FUNCTION mq.version IS
   'The version of the loaded library.';
 
 COMMENT ON VIEW mq.queues IS
-  'The queues and their options. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'The queues and their options. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.queues.queue IS
   'Name of the queue, and of its view in schema mq.';
 COMMENT ON COLUMN mq.queues.owner IS
@@ -228,7 +239,7 @@ COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 
 COMMENT ON VIEW mq.segments IS
-  'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'The tables that hold each queue''s messages, and what keeps those that are used up. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.segments.queue IS
   'Name of the queue.';
 COMMENT ON COLUMN mq.segments.storage IS
@@ -247,7 +258,7 @@ COMMENT ON COLUMN mq.segments.kept_by IS
   'What keeps a table that is used up from being truncated: its first message, a session, or a move that older snapshots may not see.';
 
 COMMENT ON VIEW mq.metrics IS
-  'What is in each queue now, and what went through it. Shows the queues that you have any privilege on; pg_monitor sees all.';
+  'What is in each queue now, and what went through it. Shows the queues that you have any privilege on, private reply queues only to their owner; pg_monitor sees all.';
 COMMENT ON COLUMN mq.metrics.queue IS
   'Name of the queue.';
 COMMENT ON COLUMN mq.metrics.ready IS

@@ -129,6 +129,12 @@ pub enum Error {
     Leased { queue: String, id: i64 },
     #[error("queue \"{queue}\" already dead-letters, directly or not, into \"{target}\"")]
     Cycle { queue: String, target: String },
+    #[error("nobody reads queue \"{0}\": nobody waits for it or holds one of its messages")]
+    NoReader(String),
+    #[error("{0} needs pg_broker in shared_preload_libraries")]
+    NeedsPreload(&'static str),
+    #[error("this session has no reply queue")]
+    NoReplyQueue,
     #[error("the catalog of queue \"{0}\" is incomplete")]
     BrokenQueue(String),
     #[error("{0}")]
@@ -157,6 +163,14 @@ impl Error {
             argument,
             why: why.into(),
             hint: Some(hint.into()),
+        }
+    }
+
+    pub fn renamed_reply_queue(queue: &str) -> Self {
+        Error::NotSupported {
+            what: "rename",
+            name: format!("the private reply queue \"{queue}\""),
+            hint: "Create a queue of your own with mq.create_queue.".into(),
         }
     }
 
@@ -195,7 +209,10 @@ impl Error {
             Error::NotSupported { .. } | Error::NoGroups { .. } => State::FeatureNotSupported,
             Error::InTransaction(_) => State::ActiveTransaction,
             Error::Leased { .. } => State::ObjectInUse,
-            Error::BrokenQueue(_) => State::Broken,
+            Error::NoReader(_)
+            | Error::NeedsPreload(_)
+            | Error::NoReplyQueue
+            | Error::BrokenQueue(_) => State::Broken,
             Error::Internal(_) => State::Internal,
         }
     }
@@ -319,6 +336,26 @@ impl Error {
             Error::NoGroups { .. } => {
                 Some("Leave group_key out: ordered groups are not available yet.".into())
             }
+            Error::InTransaction("request") => Some(
+                "Call it outside BEGIN … COMMIT, as a statement of its own; or send with the headers \
+                 reply_to (mq.reply_queue()) and correlation_id, commit, and use mq.read_reply."
+                    .into(),
+            ),
+            Error::NoReader(queue) => Some(format!(
+                "A reader waits with CALL mq.wait({0}, …) or mq.read({0}, wait => …). Leave \
+                 expect_reader out to wait until somebody reads.",
+                quote_literal(queue)
+            )),
+            Error::NeedsPreload(_) => Some(
+                "Only then it is known who waits. Add pg_broker to shared_preload_libraries and \
+                 restart the server, or leave expect_reader out."
+                    .into(),
+            ),
+            Error::NoReplyQueue => Some(
+                "Name mq.reply_queue() in the header reply_to of what you send, in this session \
+                 and with this role."
+                    .into(),
+            ),
             Error::InTransaction(_) => Some(
                 "Call it outside BEGIN … COMMIT, as a statement of its own; inside a transaction \
                  use mq.read(…, wait => …)."
@@ -394,6 +431,10 @@ fn usage(argument: &str) -> &'static str {
         "weight" => "Give the share beside the others', as in weight => 2.",
         "alternate" => "Name the exchange that takes what no binding matches.",
         "group_keys" | "dedup_keys" => "Give one element a message, null for none.",
+        "message" => {
+            "Pass a message as mq.read returned it, as in mq.reply(m, '1') FROM mq.read('q') m."
+        }
+        "correlation_id" => "Pass the id that was sent in the header correlation_id.",
         "reset" => "Name the options to put back to their defaults, as in reset => '{ttl}'.",
         "to" => "Name a queue that you may send to.",
         "new_name" => "Give the new name, as in mq.rename_queue('orders', 'purchases').",

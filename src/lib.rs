@@ -54,7 +54,12 @@ pgrx::extension_sql_file!(
     requires = ["observe"]
 );
 pgrx::extension_sql_file!(
+    "../sql/08_requests.sql",
+    name = "requests",
+    requires = ["exchanges"]
+);
+pgrx::extension_sql_file!(
     "../sql/90_comments.sql",
     name = "comments",
-    requires = ["exchanges"]
+    requires = ["requests"]
 );

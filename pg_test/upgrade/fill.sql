@@ -56,6 +56,8 @@ GRANT SELECT ON mq.granted_archive TO kept_web;
 GRANT SELECT ON mq.granted TO PUBLIC;
 SELECT mq.send('granted', to_jsonb(n)) FROM generate_series(1, 3) n;
 SELECT mq.archive('granted', id, receipt) FROM mq.read('granted');
+-- A private reply queue, which nobody has once this script is over.
+SELECT mq.send(mq.reply_queue(), '"reply"', '{"correlation_id": "1"}');
 RESET ROLE;
 
 -- A queue whose highest ids are gone, and a renamed one.

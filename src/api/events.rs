@@ -1,7 +1,7 @@
 //! Event triggers: a queue follows what standard SQL does to its view.
 
 use super::queues::check_name;
-use crate::catalog::{self, exchange};
+use crate::catalog::{self, Queue, exchange, replies};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::event::{self, OwnDdl};
@@ -11,7 +11,7 @@ use crate::pg::value::{Oid, Value};
 use crate::queue::life;
 use crate::sql_function;
 use crate::storage::tables;
-use pg_broker_core::names::archive_of;
+use pg_broker_core::names::{self, archive_of};
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
 sql_function!(mq_on_alter, pg_finfo_mq_on_alter, on_alter);
@@ -77,7 +77,7 @@ fn on_alter(call: &Call) -> Result<Value> {
             if !rel::is_public(oid) {
                 return Err(moved("A queue", &q.name));
             }
-            check_name("a queue", &q.name)?;
+            check_new_name(&q)?;
             tables::follow_rename(q.n, &q.name, q.archive_view)?;
             if rel::facts(q.storage).is_some_and(|f| f.owner != q.owner) {
                 tables::follow_owner(q.n, q.owner, q.archive_view)?;
@@ -92,6 +92,15 @@ fn on_alter(call: &Call) -> Result<Value> {
         }
     }
     Ok(Value::NULL)
+}
+
+/// A reply queue keeps its name, which nobody else can have.
+fn check_new_name(q: &Queue) -> Result<()> {
+    match replies::holder(q.view)?.is_some() {
+        true if names::is_reply_queue(&q.name) => Ok(()),
+        true => Err(Error::renamed_reply_queue(&q.name)),
+        false => check_name("a queue", &q.name),
+    }
 }
 
 fn moved(what: &str, name: &str) -> Error {

@@ -9,6 +9,7 @@ mod publish;
 mod queues;
 mod receive;
 mod redrive;
+mod requests;
 mod send;
 mod settle;
 mod upkeep;

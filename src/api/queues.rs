@@ -1,12 +1,11 @@
 //! mq.create_queue, mq.alter_queue, mq.drop_queue, mq.rename_queue, mq.pause, mq.resume.
 
 use super::{args, options};
-use crate::catalog::{self, Options, Queue, Right, exchange};
+use crate::catalog::{self, Options, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
 use crate::pg::report;
-use crate::pg::role;
 use crate::pg::time;
 use crate::pg::value::{Oid, Value};
 use crate::queue::life;
@@ -66,19 +65,6 @@ fn hash(name: &str) -> u32 {
     })
 }
 
-fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
-    let (n, view, archive) = tables::create(name, role::caller(), durable)?;
-    catalog::insert(n, view, archive, options)?;
-    rel::see_own_changes();
-    if let Some(q) = catalog::behind(view)? {
-        life::begun(&q);
-    }
-    if options.max_length.is_some() {
-        tables::limit_length(n, role::caller(), view, true)?;
-    }
-    Ok(view)
-}
-
 fn create_queue(call: &Call) -> Result<Value> {
     rel::require_writable("mq.create_queue()")?;
     let name = args::queue_name(call)?;
@@ -101,9 +87,9 @@ fn create_queue(call: &Call) -> Result<Value> {
         other => other?,
     }
     if makes_dead {
-        options.dead_letter = Some(create(&dead, durable, &Options::default())?);
+        options.dead_letter = Some(life::create(&dead, durable, &Options::default())?);
     }
-    create(&name, durable, &options)?;
+    life::create(&name, durable, &options)?;
     Ok(Value::bool(true))
 }
 
@@ -166,10 +152,7 @@ fn drop_queue(call: &Call) -> Result<Value> {
     if !cascade {
         refuse_dependents(&q)?;
     }
-    catalog::remove(q.view)?;
-    exchange::forget(q.view)?;
-    life::ended(q.storage);
-    tables::drop(q.n, &[q.view, q.archive_view], cascade)?;
+    life::drop(&q, cascade)?;
     Ok(Value::bool(true))
 }
 
@@ -198,6 +181,9 @@ fn rename_queue(call: &Call) -> Result<Value> {
         .ok_or_else(|| Error::null(&name, "new_name"))?;
     let q = catalog::open(&name, Lock::Exclusive, Right::Owner)?;
     check_name("a queue", &new)?;
+    if names::is_reply_queue(&name) {
+        return Err(Error::renamed_reply_queue(&name));
+    }
     if new != name {
         reserve(&new, &[]).map_err(|e| match e {
             Error::QueueExists(taken) => Error::NameTaken(taken),

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::pg::entry::{Call, Sink};
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::rival;
-use crate::pg::time::{self, Interval};
+use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
 use crate::queue::read::{self, Waiting};
 use crate::queue::send::{not_negative, positive};
 use crate::sql_function;
 use crate::storage::claim::Take;
 use crate::storage::lookup;
+use std::rc::Rc;
 
 sql_function!(mq_read, pg_finfo_mq_read, read_messages);
 sql_function!(mq_pop, pg_finfo_mq_pop, pop);
@@ -34,7 +35,8 @@ fn hand_out(q: &Queue, qty: i64, visibility: Option<&Interval>, sink: &Sink) -> 
     read::hand_out(q, qty, take, now, |row| sink.values(row))
 }
 
-fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<i64>> {
+/// When a short wait is over, if one is asked for.
+pub(super) fn longest_wait(q: &Queue, wait: Option<Interval>) -> Result<Option<Micros>> {
     let Some(wait) = wait else { return Ok(None) };
     let wait = not_negative(&q.name, "wait", wait)?.span();
     if wait > LONGEST_WAIT {
@@ -56,23 +58,17 @@ fn is_in_the_way(q: &Queue) -> bool {
     !rival::is_in_block() && rival::is_waited_for(&relations, Lock::Write)
 }
 
-fn read_messages(call: &Call) -> Result<Value> {
-    rel::require_writable("mq.read()")?;
-    let name = args::queue_name(call)?;
-    let right = Right::Has(Privilege::Update);
-    let mut q = catalog::open(&name, Lock::Write, right)?;
-    let qty = args::qty(call, 1, &name)?;
-    let asked = call
-        .arg(2)
-        .as_interval()
-        .map(|v| positive(&name, "visibility", v))
-        .transpose()?;
-    let deadline = longest_wait(&q, call.arg(3).as_interval())?;
-    let sink = call.rows();
+/// Has `take` take from a queue until it took something, or the time is over.
+pub(super) fn until_taken(
+    mut q: Rc<Queue>,
+    right: Right,
+    deadline: Option<Micros>,
+    take: impl Fn(&Queue) -> Result<usize>,
+) -> Result<()> {
+    let name = q.name.clone();
     let mut waiting: Option<Waiting> = None;
     loop {
-        let visibility = asked.unwrap_or(q.options.visibility);
-        if hand_out(&q, qty, Some(&visibility), &sink)? > 0 || deadline.is_none() {
+        if take(&q)? > 0 || deadline.is_none() {
             break;
         }
         if let Some(waiting) = &mut waiting
@@ -90,6 +86,26 @@ fn read_messages(call: &Call) -> Result<Value> {
     if let Some(waiting) = waiting {
         waiting.leave();
     }
+    Ok(())
+}
+
+fn read_messages(call: &Call) -> Result<Value> {
+    rel::require_writable("mq.read()")?;
+    let name = args::queue_name(call)?;
+    let right = Right::Has(Privilege::Update);
+    let q = catalog::open(&name, Lock::Write, right)?;
+    let qty = args::qty(call, 1, &name)?;
+    let asked = call
+        .arg(2)
+        .as_interval()
+        .map(|v| positive(&name, "visibility", v))
+        .transpose()?;
+    let deadline = longest_wait(&q, call.arg(3).as_interval())?;
+    let sink = call.rows();
+    until_taken(q, right, deadline, |q| {
+        let visibility = asked.unwrap_or(q.options.visibility);
+        hand_out(q, qty, Some(&visibility), &sink)
+    })?;
     Ok(Value::NULL)
 }
 

@@ -3,11 +3,12 @@
 
 use super::{KNOWN, Right, known};
 use crate::error::{Error, Result};
+use crate::pg::json::Kept;
 use crate::pg::rel::{self, Lock};
 use crate::pg::role;
 use crate::pg::spi::{self, Path};
 use crate::pg::time;
-use crate::pg::value::{Kept, Oid, Ty, Value};
+use crate::pg::value::{Oid, Ty, Value};
 use pg_broker_core::route::{self, Binding, Kind, Table};
 use serde_json::Map;
 use std::cell::OnceCell;
@@ -192,7 +193,7 @@ fn compile(view: Oid, kind: Kind) -> Result<Compiled> {
             bound.push(Bound {
                 target: get(0).as_oid().unwrap_or(Oid::INVALID),
                 is_exchange: get(1).as_bool() == Some(true),
-                filter: Kept::of(get(5)),
+                filter: (!get(5).is_null()).then(|| get(5).kept()),
             });
             bindings.push(Binding {
                 pattern: get(2).as_text(),

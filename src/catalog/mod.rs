@@ -8,6 +8,7 @@
 pub mod exchange;
 pub mod map;
 mod options;
+pub mod replies;
 mod write;
 
 pub use options::{Options, Overflow, Setting, Settings};

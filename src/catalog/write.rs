@@ -136,6 +136,11 @@ pub fn remove(view: Oid) -> Result<Option<(i32, Oid)>> {
                 &[Ty::Int4],
                 &[n],
             )?;
+            spi.query(
+                "DELETE FROM mq_internal.reply_queue WHERE view = $1",
+                &[Ty::Oid],
+                &[Value::oid(view)],
+            )?;
         }
         Ok(rows.get(0, 0).as_int4().zip(rows.get(0, 1).as_oid()))
     })

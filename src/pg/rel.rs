@@ -296,8 +296,7 @@ thread_local! {
         const { std::cell::RefCell::new((0, [0; 64])) };
 }
 
-/// A fresh random receipt: 53 bits, never zero, exact in a double.
-pub fn random_receipt() -> i64 {
+fn random_word() -> u64 {
     DRAWN.with(|d| {
         let (left, words) = &mut *d.borrow_mut();
         if *left == 0 {
@@ -305,11 +304,31 @@ pub fn random_receipt() -> i64 {
             let ok =
                 unsafe { pg_sys::pg_strong_random(words.as_mut_ptr().cast(), size_of_val(words)) };
             if !ok {
-                super::report::raise(Error::Internal("could not draw a random receipt".into()));
+                super::report::raise(Error::Internal("could not draw a random number".into()));
             }
             *left = words.len();
         }
         *left -= 1;
-        words.get(*left).map_or(1, |w| (w >> 11) as i64).max(1)
+        words.get(*left).copied().unwrap_or_default()
     })
+}
+
+/// A fresh random receipt: 53 bits, never zero, exact in a double.
+pub fn random_receipt() -> i64 {
+    ((random_word() >> 11) as i64).max(1)
+}
+
+/// A fresh random UUID (version 4), as text.
+pub fn random_uuid() -> String {
+    let (high, low) = (random_word(), random_word());
+    let high = (high & !0xf000) | 0x4000;
+    let low = (low & !(0b11 << 62)) | (0b10 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }

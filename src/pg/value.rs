@@ -170,28 +170,6 @@ impl Value {
         Self::jsonb(&serde_json::Value::String(text.into()).to_string())
     }
 
-    /// A `jsonb` object with the members of another over its own; nothing counts as an empty one.
-    pub fn jsonb_with(self, more: Value) -> Self {
-        match (self.null, more.null) {
-            (_, true) => self,
-            (true, false) => more,
-            // SAFETY: jsonb_concat takes two jsonb and returns one.
-            (false, false) => unsafe {
-                let concat = pg_sys::Oid::from(pg_sys::F_JSONB_CONCAT);
-                let both = pg_sys::OidFunctionCall2Coll(
-                    concat,
-                    pg_sys::InvalidOid,
-                    self.datum,
-                    more.datum,
-                );
-                Value {
-                    datum: both,
-                    null: false,
-                }
-            },
-        }
-    }
-
     /// Whether a `jsonb` is an object.
     pub fn jsonb_is_object(self) -> bool {
         if self.null {
@@ -208,36 +186,6 @@ impl Value {
                 pg_sys::pfree(detoasted.cast());
             }
             object
-        }
-    }
-}
-
-/// A value of variable length (`jsonpath` and the like) that lives as long as its holder.
-pub struct Kept(Box<[u64]>);
-
-impl Kept {
-    /// A copy of a value, none of null.
-    pub fn of(value: Value) -> Option<Self> {
-        if value.null {
-            return None;
-        }
-        // SAFETY: the value is a varlena; so is its detoasted copy, whose length its head tells, and
-        // which is copied to memory that is aligned as the longest of its parts needs.
-        unsafe {
-            let flat = pg_sys::pg_detoast_datum_copy(value.datum.cast_mut_ptr());
-            let len = pgrx::varsize_any(flat);
-            let mut words = vec![0u64; len.div_ceil(size_of::<u64>())].into_boxed_slice();
-            std::ptr::copy_nonoverlapping(flat.cast::<u8>(), words.as_mut_ptr().cast(), len);
-            pg_sys::pfree(flat.cast());
-            Some(Kept(words))
-        }
-    }
-
-    /// The value, valid as long as this is.
-    pub fn value(&self) -> Value {
-        Value {
-            datum: Datum::from(self.0.as_ptr()),
-            null: false,
         }
     }
 }

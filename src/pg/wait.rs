@@ -58,7 +58,8 @@ pub fn interruptible() {
 }
 
 /// Runs `check` until it says true, each time in a transaction of its own that is over before
-/// `sleep`: nothing is held while waiting. `sleep` gives whether to look again.
+/// `sleep`: nothing is held while waiting. `sleep` gives whether to look again. An error of `check`
+/// ends it, and what it had done in that transaction is not committed.
 pub fn between_transactions<S>(
     name: &'static str,
     atomic: bool,
@@ -81,11 +82,13 @@ pub fn between_transactions<S>(
             pg_sys::PopActiveSnapshot();
             ready
         };
+        if ready.is_err() {
+            break ready;
+        }
         // SAFETY: as above; an error in the commit is raised as usual.
         unsafe { pg_sys::SPI_commit() };
-        match ready {
-            Ok(false) => {}
-            done => break done,
+        if let Ok(true) = ready {
+            break ready;
         }
         if !sleep(state) {
             break Ok(false);

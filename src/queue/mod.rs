@@ -7,6 +7,7 @@ mod note;
 pub mod publish;
 pub mod read;
 pub mod redrive;
+pub mod request;
 pub mod rotate;
 pub mod send;
 pub mod settle;

@@ -49,7 +49,7 @@ fn address(e: &Exchange, mut letter: Letter) -> Result<Letter> {
     }
     if let Some(key) = &letter.key {
         let mark = serde_json::json!({ KEY: key }).to_string();
-        letter.headers = letter.headers.jsonb_with(Value::jsonb(&mark));
+        letter.headers = letter.headers.with_members_of(Value::jsonb(&mark));
     }
     Ok(letter)
 }

@@ -8,7 +8,7 @@ use crate::pg::value::Value;
 use crate::queue::bury;
 use crate::queue::note::note;
 use crate::queue::tend;
-use crate::storage::claim::{self, Claim, Claimed, Take};
+use crate::storage::claim::{self, Claim, Claimed, Take, Wanted};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -24,6 +24,19 @@ pub fn hand_out(
     qty: i64,
     take: Take,
     now: Micros,
+    hand: impl FnMut(&[Value]),
+) -> Result<usize> {
+    hand_out_only(q, qty, None, take, now, hand)
+}
+
+/// The same of those messages that are wanted: for short queues, because the others are looked at
+/// each time.
+pub fn hand_out_only(
+    q: &Queue,
+    qty: i64,
+    only: Wanted,
+    take: Take,
+    now: Micros,
     mut hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
@@ -35,7 +48,7 @@ pub fn hand_out(
     }
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let mut claim = Claim::new(q, wanted, take, now);
+    let mut claim = Claim::new(q, wanted, only, take, now);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {

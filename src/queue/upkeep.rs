@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
-use crate::queue::{bury, look, tend};
+use crate::queue::{bury, look, request, tend};
 use crate::storage::row::Place;
 use crate::storage::{archive, keys, over, upkeep};
 use crate::wake::counts::{self, Told};
@@ -35,6 +35,10 @@ pub fn maintain(queues: &[Rc<Queue>]) -> Result<u64> {
     }
     count_all();
     queues.iter().for_each(|q| tend::at_commit(q));
+    // At the end, because some of them may be dropped.
+    for q in queues {
+        done += request::tend(q)?;
+    }
     Ok(done)
 }
 

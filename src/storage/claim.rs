@@ -43,12 +43,16 @@ const RENEWED: usize = 100;
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
+/// Which of the messages that are ready a reader wants, by their headers; all, where none is told.
+pub type Wanted<'a> = Option<&'a dyn Fn(Value) -> bool>;
+
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
     q: &'a Queue,
     now: Micros,
     take: Take,
     wanted: usize,
+    only: Wanted<'a>,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
     pinned: Option<Pinned>,
@@ -77,12 +81,13 @@ pub struct Claimed {
 }
 
 impl<'a> Claim<'a> {
-    pub fn new(q: &'a Queue, wanted: usize, take: Take, now: Micros) -> Self {
+    pub fn new(q: &'a Queue, wanted: usize, only: Wanted<'a>, take: Take, now: Micros) -> Self {
         let mut claim = Claim {
             q,
             now,
             take,
             wanted,
+            only,
             space: None,
             pinned: None,
             moved: None,
@@ -193,6 +198,8 @@ impl<'a> Claim<'a> {
 
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
+            // Others may want it: readers look here again.
+            Fate::Ready if !self.wants(space) => self.left = self.left.or(Some(row.id())),
             Fate::Ready => self.try_hand_out(space, row, hand),
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
             Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
@@ -206,6 +213,11 @@ impl<'a> Claim<'a> {
                 }
             }
         }
+    }
+
+    fn wants(&self, space: &Space) -> bool {
+        self.only
+            .is_none_or(|wants| wants(space.value(row::HEADERS)))
     }
 
     fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {

@@ -69,22 +69,23 @@ pub(super) fn expiry_index(table: &str) -> String {
 }
 
 /// The next free number for a queue's storage.
-fn next_number(spi: &Spi) -> Result<i32> {
-    let rows = spi.query(
-        "SELECT pg_catalog.nextval('mq_internal.queue_n')::pg_catalog.int4",
-        &[],
-        &[],
-    )?;
-    rows.get(0, 0)
-        .as_int4()
-        .ok_or_else(|| Error::Internal("no number for a queue".into()))
+pub fn next_number() -> Result<i32> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT pg_catalog.nextval('mq_internal.queue_n')::pg_catalog.int4",
+            &[],
+            &[],
+        )?;
+        rows.get(0, 0)
+            .as_int4()
+            .ok_or_else(|| Error::Internal("no number for a queue".into()))
+    })
 }
 
-/// Makes the relations of a queue, owned by `owner`: its number, its view, its archive's view.
-pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> {
+/// Makes the relations of the queue with this number, owned by `owner`: its view, its archive's view.
+pub fn create(n: i32, name: &str, owner: Oid, durable: bool) -> Result<(Oid, Oid)> {
     let _ours = OwnDdl::begin();
-    let n = spi::connect(|spi| {
-        let n = next_number(spi)?;
+    spi::connect(|spi| {
         let kind = if durable { "" } else { "UNLOGGED " };
         run(
             spi,
@@ -143,14 +144,13 @@ pub fn create(name: &str, owner: Oid, durable: bool) -> Result<(i32, Oid, Oid)> 
                 quote_ident(&view)
             ))?;
             comment_columns(spi, &view)?;
-            default_privileges(spi, &view, owner)?;
         }
-        Ok(n)
+        Ok(())
     })?;
     let gone = || Error::Internal(format!("the view of queue \"{name}\" is gone"));
     let view = rel::public(name).ok_or_else(gone)?;
     let archive = rel::public(&archive_of(name)).ok_or_else(gone)?;
-    Ok((n, view, archive))
+    Ok((view, archive))
 }
 
 fn trigger(view: &str, event: &str, function: &str) -> String {
@@ -224,8 +224,21 @@ fn give(spi: &Spi, n: i32, owner: Oid) -> Result<()> {
     Ok(())
 }
 
-/// The view was made in the owner's name: what ALTER DEFAULT PRIVILEGES says for the owner's
-/// tables holds for it too.
+/// The views were made in the owner's name: what ALTER DEFAULT PRIVILEGES says for the owner's
+/// tables holds for them too.
+pub fn give_default_privileges(name: &str, owner: Oid) -> Result<()> {
+    spi::connect(|spi| {
+        default_privileges(spi, name, owner)?;
+        default_privileges(spi, &archive_of(name), owner)
+    })
+}
+
+/// Lets everybody send to a queue.
+pub fn open_to_all(name: &str) -> Result<()> {
+    let sql = format!("GRANT INSERT ON mq.{} TO PUBLIC", quote_ident(name));
+    spi::connect(|spi| spi.utility(&sql))
+}
+
 pub(super) fn default_privileges(spi: &Spi, view: &str, owner: Oid) -> Result<()> {
     let rows = spi.query(
         "SELECT d.defaclnamespace = 0, a.privilege_type, a.is_grantable, \

@@ -6,8 +6,10 @@ use crate::catalog::{Options, Queue};
 use crate::error::Result;
 use crate::pg::roster::{self, Entry};
 use crate::pg::time::Micros;
+use crate::queue::request;
 use crate::queue::upkeep::{self, Sweep};
 use pg_broker_core::board::Key;
+use pg_broker_core::names;
 
 /// A queue and where its duties stand.
 pub struct Charge {
@@ -18,6 +20,8 @@ pub struct Charge {
     pub notify: bool,
     pub limited: bool,
     pub retains: bool,
+    /// It is some session's private queue for replies.
+    is_for_replies: bool,
     /// When this was last read from the catalog.
     pub known: Micros,
     /// When something comes due, as it was when last looked; for somebody might look at it first.
@@ -56,6 +60,7 @@ impl Charge {
             notify: false,
             limited: false,
             retains: false,
+            is_for_replies: false,
             known: now,
             armed: None,
             has_due: false,
@@ -88,6 +93,7 @@ impl Charge {
         self.notify = *notify;
         self.limited = max_failures.is_some();
         self.retains = archive_retention.is_some();
+        self.is_for_replies = names::is_reply_queue(&q.name);
         self.known = now;
     }
 }
@@ -137,7 +143,7 @@ fn seldom() -> Micros {
     (interval() * 60).min(600 * SECOND)
 }
 
-const DUTIES: [Duty; 6] = [
+const DUTIES: [Duty; 7] = [
     Duty {
         name: "burying what has just come due",
         is_due: |c| c.limited && c.has_due,
@@ -173,6 +179,13 @@ const DUTIES: [Duty; 6] = [
         is_due: |c| c.key_expiry.is_due(c),
         every: later,
         run: expire_keys,
+    },
+    // The last: it may drop the queue.
+    Duty {
+        name: "freeing reply queues",
+        is_due: |c| c.is_for_replies,
+        every: later,
+        run: tend_reply_queue,
     },
 ];
 
@@ -219,6 +232,10 @@ fn expire_keys(q: &Queue, c: &mut Charge) -> Result<(u64, bool)> {
     let removed = upkeep::expire_keys(q)?;
     c.key_expiry = Coming::after(c, upkeep::next_key(q)?);
     Ok(whole(removed))
+}
+
+fn tend_reply_queue(q: &Queue, _: &mut Charge) -> Result<(u64, bool)> {
+    request::tend(q).map(|n| (n, false))
 }
 
 impl Charge {

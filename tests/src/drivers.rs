@@ -270,4 +270,9 @@ async fn every_function_in_the_simple_protocol(cx: Cx) {
         .await
         .unwrap();
     assert!(!wait[0].get::<_, bool>("ready"));
+    let values = ["q", "1", "1 ms", "{}", "f"].map(|v| Untyped(Some(v)));
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
+    let call = "CALL mq.request($1, $2, $3, $4, $5, NULL)";
+    let none = c.query(call, &values).await.unwrap();
+    assert_eq!(none[0].columns()[0].name(), "reply");
 }

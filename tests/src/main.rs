@@ -47,6 +47,8 @@ mod promotion;
 mod property;
 mod readers;
 mod reference;
+mod reply_queues;
+mod requests;
 mod rng;
 mod roles;
 mod rollbacks;
@@ -116,6 +118,8 @@ fn all() -> Vec<harness::Test> {
         dead::tests(),
         rollbacks::tests(),
         wake::tests(),
+        requests::tests(),
+        reply_queues::tests(),
         alarms::tests(),
         alarms_unheard::tests(),
         worker::tests(),

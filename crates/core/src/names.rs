@@ -50,6 +50,19 @@ pub fn dead_letter_of(queue: &str) -> String {
     format!("{queue}_dead")
 }
 
+const REPLY: &str = "mq_reply_";
+
+/// The private reply queue with this number.
+pub fn reply_queue(n: i32) -> String {
+    format!("{REPLY}{n}")
+}
+
+/// Whether a queue of that name is a private reply queue: nobody else's begins so.
+pub fn is_reply_queue(name: &str) -> bool {
+    name.strip_prefix(REPLY)
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// An SQL identifier, always quoted.
 pub fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -86,6 +99,14 @@ mod tests {
         assert!(refuse("mq_x").is_some() && refuse("pg_x").is_some());
         assert_eq!(refuse("Queues"), None);
         assert_eq!(refuse("mq"), None);
+    }
+
+    #[test]
+    fn reply_queues_are_known_by_name() {
+        assert!(is_reply_queue(&reply_queue(7)) && refuse(&reply_queue(7)).is_some());
+        for other in ["mq_reply_", "mq_reply_7_archive", "mq_reply_x", "reply_7"] {
+            assert!(!is_reply_queue(other), "{other}");
+        }
     }
 
     #[test]
