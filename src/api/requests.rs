@@ -14,6 +14,7 @@ use crate::queue::request;
 use crate::queue::send::positive;
 use crate::sql_function;
 use crate::storage::claim::Take;
+use std::rc::Rc;
 
 sql_function!(mq_request, pg_finfo_mq_request, request_reply);
 sql_function!(mq_reply, pg_finfo_mq_reply, reply);
@@ -41,12 +42,29 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn send(&mut self) -> Result<()> {
-        let right = Right::Has(Privilege::Insert);
-        let q = catalog::open(&self.queue, Lock::Write, right)?;
+    /// The queue, if there is a reader where one is expected.
+    fn open(&self) -> Result<Rc<Queue>> {
+        let q = catalog::open(&self.queue, Lock::Write, Right::Has(Privilege::Insert))?;
         if self.call.arg(4).as_bool().unwrap_or(false) {
             request::expect_reader(&q)?;
         }
+        Ok(q)
+    }
+
+    /// Whether the reply queue was there when this transaction began; takes or makes it otherwise. That
+    /// commits before the request: who answers is woken by a commit before it learns of the relations
+    /// that the same commit made.
+    fn has_reply_queue(&self) -> Result<bool> {
+        if request::own_queue()?.is_some() {
+            return Ok(true);
+        }
+        self.open()?;
+        request::reply_queue()?;
+        Ok(false)
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let q = self.open()?;
         let to = request::reply_queue()?;
         let (body, headers) = (self.call.arg(1), self.call.arg(3));
         let id = request::ask(&q, &to, body, headers, self.deadline)?;
@@ -116,7 +134,10 @@ fn request_reply(call: &Call) -> Result<Value> {
         call.is_atomic(),
         &mut asking,
         |asking| match asking.sent {
-            None => asking.send().map(|()| false),
+            None => match asking.has_reply_queue()? {
+                true => asking.send().map(|()| false),
+                false => Ok(false),
+            },
             Some(_) => asking.look(),
         },
         Asking::sleep,
