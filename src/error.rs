@@ -278,9 +278,9 @@ impl Error {
                 quote_literal(q)
             )),
             Error::NameTaken(_) => Some(
-                "A queue also takes the name of its archive, <queue>_archive, and, with \
-                 max_failures and no dead_letter, of its dead-letter queue, <queue>_dead. Choose \
-                 another name, or name an existing queue in dead_letter."
+                "Queues and exchanges share their names. A queue also takes the name of its archive, \
+                 <queue>_archive, and, with max_failures and no dead_letter, of its dead-letter queue, \
+                 <queue>_dead. Choose another name, or name an existing queue in dead_letter."
                     .into(),
             ),
             Error::BadName { .. } => Some(

@@ -8,6 +8,7 @@
 use crate::catalog::replies::{self, Holder};
 use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
+use crate::pg::holders;
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::role;
 use crate::pg::shmem;
@@ -240,9 +241,26 @@ pub fn answer(from: &str, asked: Value, body: Value, headers: Value) -> Result<i
         .ok_or_else(|| refuse("asks for no reply: it has no header reply_to"))?
         .jsonb_string_text()
         .ok_or_else(|| refuse("has a header reply_to that is not a string"))?;
-    let q = catalog::open(&to, Lock::Write, Right::Has(Privilege::Insert))?;
+    let q = open_named(&to)?;
     let id = asked.member(CORRELATION_ID).map(|id| (CORRELATION_ID, id));
     send_with(&q, body, headers, id.as_slice(), None)
+}
+
+/// The queue that a reply goes to. Where a session's own was made by the transaction of the request,
+/// the wake-up comes a moment before the news of it.
+fn open_named(to: &str) -> Result<Rc<Queue>> {
+    const MOMENTS: usize = 25;
+    let open = || catalog::open(to, Lock::Write, Right::Has(Privilege::Insert));
+    for _ in 0..MOMENTS {
+        match open() {
+            Err(Error::NoSuchQueue(_)) if names::is_reply_queue(to) => {
+                wait::moment();
+                holders::hear();
+            }
+            other => return other,
+        }
+    }
+    open()
 }
 
 /// Whether headers name the request that they are about by this id.
