@@ -68,7 +68,8 @@ CREATE FUNCTION mq.bind(
     AS 'MODULE_PATHNAME', 'mq_bind';
 
 CREATE FUNCTION mq.unbind(
-    exchange text, target text, pattern text DEFAULT NULL
+    exchange text, target text, pattern text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    filter jsonpath DEFAULT NULL
 ) RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'mq_unbind';
 

@@ -138,7 +138,7 @@ COMMENT ON FUNCTION mq.drop_exchange IS
 COMMENT ON FUNCTION mq.bind IS
   'Binds a queue or another exchange to an exchange. topic: pattern of words and dots, where * is one word and # none or more; direct: the key; headers: the headers that a message must have, all or any of them (match); hash: each key goes to one of the bound, by weight. filter: a jsonpath over {"headers": …, "body": …} that must find something that is neither false nor null. Returns false when that binding was there. For the owner of the exchange, who needs INSERT on the target.';
 COMMENT ON FUNCTION mq.unbind IS
-  'Takes away the bindings of a target, those with this pattern or all of them; returns how many. For the owner of the exchange.';
+  'Takes away the bindings of a target: those with this pattern, these headers and this filter, where given, or all of them; returns how many. For the owner of the exchange.';
 COMMENT ON FUNCTION mq.publish IS
   'Sends a message to every queue that the exchange passes it on to, each once, all or none; returns how many. The key is added to its headers as x-key. mandatory: an error when no queue takes it. Needs INSERT on the exchange, and on no queue.';
 COMMENT ON FUNCTION mq.publish_text IS

@@ -78,6 +78,8 @@ pub enum Error {
     NoDeadLetter(String),
     #[error("exchange \"{0}\" does not exist")]
     NoSuchExchange(String),
+    #[error("the catalog entry of exchange \"{0}\" is missing")]
+    BrokenExchange(String),
     #[error("exchange \"{0}\" already exists")]
     ExchangeExists(String),
     #[error("queue or exchange \"{0}\" does not exist")]
@@ -212,6 +214,7 @@ impl Error {
             Error::NoReader(_)
             | Error::NeedsPreload(_)
             | Error::NoReplyQueue
+            | Error::BrokenExchange(_)
             | Error::BrokenQueue(_) => State::Broken,
             Error::Internal(_) => State::Internal,
         }
@@ -239,6 +242,10 @@ impl Error {
                 "Create it with SELECT mq.create_exchange({}, 'topic'); to send to a queue by its \
                  name, use mq.send.",
                 quote_literal(x)
+            )),
+            Error::BrokenExchange(x) => Some(format!(
+                "It was restored in part, perhaps; DROP VIEW mq.{} and create it anew.",
+                quote_ident(x)
             )),
             Error::ExchangeExists(x) => Some(format!(
                 "Use mq.create_exchange({}, …, if_not_exists => true) to accept an existing exchange.",
@@ -427,6 +434,9 @@ fn usage(argument: &str) -> &'static str {
         }
         "key" => "Give the key to route by, as in mq.publish('news', 'sports.chess', '{}').",
         "keys" => "Give one key a message.",
+        "filter" => {
+            "Write a jsonpath over {\"headers\": …, \"body\": …}, as in '$.body.weight > 2500'."
+        }
         "match" => "Use match => 'all' or match => 'any'.",
         "weight" => "Give the share beside the others', as in weight => 2.",
         "alternate" => "Name the exchange that takes what no binding matches.",

@@ -10,7 +10,7 @@ use crate::pg::spi;
 use crate::pg::value::{Oid, Value};
 use crate::queue::life;
 use crate::sql_function;
-use crate::storage::tables;
+use crate::storage::{exchanges, tables};
 use pg_broker_core::names::{self, archive_of};
 
 sql_function!(mq_on_drop, pg_finfo_mq_on_drop, on_drop);
@@ -89,6 +89,13 @@ fn on_alter(call: &Call) -> Result<Value> {
                 return Err(moved("An exchange", &e.name));
             }
             check_name("an exchange", &e.name)?;
+            if !exchanges::is_intact(oid)? {
+                return Err(Error::NotSupported {
+                    what: "rename a column of",
+                    name: format!("exchange \"{}\"", e.name),
+                    hint: "Publishing goes by the names of its columns.".into(),
+                });
+            }
         }
     }
     Ok(Value::NULL)

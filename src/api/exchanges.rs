@@ -2,7 +2,7 @@
 
 use super::args;
 use super::queues::{check_name, reserve_names};
-use crate::catalog::exchange::{self, Exchange, Wanted};
+use crate::catalog::exchange::{self, Chosen, Exchange, Wanted};
 use crate::catalog::{self, Right};
 use crate::error::{Error, Result};
 use crate::pg::array;
@@ -214,6 +214,10 @@ fn unbind(call: &Call) -> Result<Value> {
     let name = args::exchange_name(call)?;
     let e = exchange::open(&name, Lock::Alter, Right::Owner)?;
     let (target, _) = target(call, &e)?;
-    let pattern = call.arg(2).as_text();
-    exchange::unbind(&e, target, pattern.as_deref()).map(Value::int8)
+    let chosen = Chosen {
+        pattern: call.arg(2),
+        headers: call.arg(3),
+        filter: call.arg(4),
+    };
+    exchange::unbind(&e, target, &chosen).map(Value::int8)
 }

@@ -148,7 +148,7 @@ fn publish_batch(call: &Call) -> Result<Value> {
 fn insert(call: &Call) -> Result<Value> {
     let trigger = Trigger::of(call)?;
     let e = exchange::open_oid(trigger.relation(), Lock::Write)?
-        .ok_or_else(|| Error::Internal("this view is not an exchange".into()))?;
+        .ok_or_else(|| Error::BrokenExchange(rel::name(trigger.relation()).unwrap_or_default()))?;
     let new = |name| trigger.column(Row::New, column(name));
     if !new("queues").is_null() {
         return Err(Error::ExchangeColumn(e.name.clone()));

@@ -118,7 +118,7 @@ impl Exchange {
                 self.plans
                     .get_or_prepare(spi, 0, &[Ty::Jsonb, Ty::Jsonb, Ty::Jsonpath], || {
                         "SELECT r IS NOT NULL AND r NOT IN ('false'::pg_catalog.jsonb, \
-                     'null'::pg_catalog.jsonb) FROM pg_catalog.jsonb_path_query_first(\
+                     'null'::pg_catalog.jsonb) FROM pg_catalog.jsonb_path_query_first_tz(\
                      pg_catalog.jsonb_build_object('headers', $1, 'body', $2), $3, '{}', true) r"
                             .into()
                     })?;
@@ -278,8 +278,37 @@ pub struct Wanted {
     pub weight: i32,
 }
 
+/// What a hash exchange knows its targets by: each once, and a name that was another's is told apart.
+fn label_in_ring(exchange: &Exchange, w: &Wanted) -> Result<String> {
+    let taken = spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT target::pg_catalog.oid, label FROM mq_internal.binding WHERE exchange = $1",
+            &[Ty::Oid],
+            &[Value::oid(exchange.view)],
+        )?;
+        Ok((0..rows.len())
+            .map(|i| (rows.get(i, 0).as_oid(), rows.get(i, 1).as_text()))
+            .collect::<Vec<_>>())
+    })?;
+    if taken.iter().any(|(target, _)| *target == Some(w.target)) {
+        return Err(Error::ExchangeArgument {
+            exchange: exchange.name.clone(),
+            argument: "target",
+            why: format!("is bound already: unbind \"{}\" first", w.label),
+        });
+    }
+    let is_free = |label: &String| taken.iter().all(|(_, l)| l.as_ref() != Some(label));
+    let more = (2..).map(|n| format!("{} ({n})", w.label));
+    let mut labels = std::iter::once(w.label.clone()).chain(more);
+    Ok(labels.find(is_free).unwrap_or_default())
+}
+
 /// Binds; false when that binding was there.
 pub fn bind(exchange: &Exchange, w: &Wanted) -> Result<bool> {
+    let label = match exchange.kind {
+        Kind::Hash => label_in_ring(exchange, w)?,
+        _ => w.label.clone(),
+    };
     let done = spi::connect(|spi| {
         let types = [
             Ty::Oid,
@@ -299,7 +328,7 @@ pub fn bind(exchange: &Exchange, w: &Wanted) -> Result<bool> {
             Value::bool(w.any),
             w.filter,
             Value::int4(w.weight),
-            Value::text(&w.label),
+            Value::text(&label),
         ];
         let rows = spi.query(
             "INSERT INTO mq_internal.binding (exchange, target, pattern, headers, is_any, filter, \
@@ -315,17 +344,27 @@ pub fn bind(exchange: &Exchange, w: &Wanted) -> Result<bool> {
     Ok(done)
 }
 
-/// Takes bindings to a target away, those with this pattern or all. Gives how many.
-pub fn unbind(exchange: &Exchange, target: Oid, pattern: Option<&str>) -> Result<i64> {
+/// Which bindings to a target are meant: those with what is given.
+pub struct Chosen {
+    pub pattern: Value,
+    pub headers: Value,
+    pub filter: Value,
+}
+
+/// Takes bindings to a target away. Gives how many.
+pub fn unbind(exchange: &Exchange, target: Oid, chosen: &Chosen) -> Result<i64> {
     let gone = spi::connect(|spi| {
         let rows = spi.query(
             "DELETE FROM mq_internal.binding WHERE exchange = $1 AND target = $2 \
-             AND ($3 IS NULL OR pattern = $3)",
-            &[Ty::Oid, Ty::Oid, Ty::Text],
+             AND ($3 IS NULL OR pattern = $3) AND ($4 IS NULL OR headers = $4) \
+             AND ($5 IS NULL OR filter::pg_catalog.text = $5::pg_catalog.text)",
+            &[Ty::Oid, Ty::Oid, Ty::Text, Ty::Jsonb, Ty::Jsonpath],
             &[
                 Value::oid(exchange.view),
                 Value::oid(target),
-                Value::opt(pattern, Value::text),
+                chosen.pattern,
+                chosen.headers,
+                chosen.filter,
             ],
         )?;
         Ok(rows.processed)
@@ -370,8 +409,26 @@ pub fn forget(view: Oid) -> Result<()> {
     Ok(())
 }
 
+/// A filter as PostgreSQL writes it.
+fn filter_text(filter: Value) -> Result<Option<String>> {
+    if filter.is_null() {
+        return Ok(None);
+    }
+    spi::connect(|spi| {
+        let rows = spi.query("SELECT $1::pg_catalog.text", &[Ty::Jsonpath], &[filter])?;
+        Ok(rows.get(0, 0).as_text())
+    })
+}
+
 /// Why a binding cannot be one of an exchange.
 pub fn refuse(exchange: &Exchange, w: &Wanted) -> Result<()> {
+    if filter_text(w.filter)?.is_some_and(|text| route::has_variable(&text)) {
+        return Err(Error::ExchangeArgument {
+            exchange: exchange.name.clone(),
+            argument: "filter",
+            why: "must not have a variable".into(),
+        });
+    }
     let binding = Binding {
         pattern: w.pattern.clone(),
         headers: pairs(w.headers),

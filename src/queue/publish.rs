@@ -6,6 +6,7 @@
 use crate::catalog::exchange::{self, Bound, Exchange, Look};
 use crate::catalog::{self, Queue};
 use crate::error::{Error, Result};
+use crate::pg::holders;
 use crate::pg::rel::{self, Lock, Privilege};
 use crate::pg::time::Micros;
 use crate::pg::value::{Oid, Value};
@@ -60,12 +61,16 @@ struct Route<'a> {
     seen: HashSet<u32>,
     todo: Vec<Rc<Exchange>>,
     reached: Reached,
+    /// Something that was bound is gone: perhaps what is bound now is not what was found.
+    has_changed: bool,
 }
 
 impl Route<'_> {
-    fn walk(mut self) -> Result<Reached> {
+    fn walk(mut self) -> Result<(Reached, bool)> {
         while let Some(e) = self.todo.pop() {
-            let matching = e.matching(&self.look)?;
+            let mut matching = e.matching(&self.look)?;
+            // Two publishers lock what they have in common in the same order.
+            matching.sort_by_key(|bound| u32::from(bound.target));
             for bound in &matching {
                 self.visit(&e, bound)?;
             }
@@ -75,28 +80,33 @@ impl Route<'_> {
                 self.pass(&e, alternate)?;
             }
         }
-        Ok(self.reached)
+        Ok((self.reached, self.has_changed))
     }
 
     fn visit(&mut self, e: &Exchange, bound: &Bound) -> Result<()> {
         if bound.is_exchange {
             return self.pass(e, bound.target);
         }
-        // What was dropped meanwhile is bound no more.
-        if let Some(q) = catalog::open_oid(bound.target, Lock::Write)? {
-            permit(e, q.view, &q.name)?;
-            self.reached.insert(u32::from(q.view), q);
+        match catalog::open_oid(bound.target, Lock::Write)? {
+            Some(q) => {
+                permit(e, q.view, &q.name)?;
+                self.reached.insert(u32::from(q.view), q);
+            }
+            None => self.has_changed = true,
         }
         Ok(())
     }
 
     /// On to another exchange, if this message has not been there.
     fn pass(&mut self, e: &Exchange, to: Oid) -> Result<()> {
-        if let Some(next) = exchange::open_oid(to, Lock::Write)? {
-            permit(e, next.view, &next.name)?;
-            if self.seen.insert(u32::from(next.view)) {
-                self.todo.push(next);
+        match exchange::open_oid(to, Lock::Write)? {
+            Some(next) => {
+                permit(e, next.view, &next.name)?;
+                if self.seen.insert(u32::from(next.view)) {
+                    self.todo.push(next);
+                }
             }
+            None => self.has_changed = true,
         }
         Ok(())
     }
@@ -112,15 +122,29 @@ fn permit(e: &Exchange, target: Oid, name: &str) -> Result<()> {
     }
 }
 
-/// The queues that take a message which is in order.
+/// So often a way is looked for anew when something on it was dropped.
+const AGAIN: usize = 20;
+
+/// The queues that take a message which is in order. Whoever waited for a drop looks again: what was
+/// bound in its place gets the message, as it would a moment later.
 fn reached(e: &Rc<Exchange>, letter: &Letter, mandatory: bool) -> Result<Reached> {
-    let route = Route {
-        look: Look::new(letter.key.as_deref(), letter.headers, letter.body),
-        seen: HashSet::from([u32::from(e.view)]),
-        todo: vec![e.clone()],
-        reached: Reached::new(),
-    };
-    let reached = route.walk()?;
+    let mut reached = Reached::new();
+    for _ in 0..AGAIN {
+        let first = exchange::behind(e.view)?.unwrap_or_else(|| e.clone());
+        let route = Route {
+            look: Look::new(letter.key.as_deref(), letter.headers, letter.body),
+            seen: HashSet::from([u32::from(first.view)]),
+            todo: vec![first],
+            reached: Reached::new(),
+            has_changed: false,
+        };
+        let (found, has_changed) = route.walk()?;
+        reached = found;
+        if !has_changed {
+            break;
+        }
+        holders::hear();
+    }
     if reached.is_empty() && mandatory {
         return Err(Error::Unrouted {
             exchange: e.name.clone(),
@@ -128,6 +152,15 @@ fn reached(e: &Rc<Exchange>, letter: &Letter, mandatory: bool) -> Result<Reached
         });
     }
     Ok(reached)
+}
+
+/// Refuses what no queue would take, also where there is none.
+fn check(e: &Exchange, terms: &Terms) -> Result<()> {
+    match send::how_of(&e.name, None, &terms.wish, terms.now) {
+        Ok(_) => Ok(()),
+        Err(Error::Argument { argument, why, .. }) => Err(refused(e, argument, &why)),
+        Err(other) => Err(other),
+    }
 }
 
 /// The message that a queue gets.
@@ -169,6 +202,7 @@ pub struct Terms {
 
 /// Publishes one message. Gives how many queues it reached.
 pub fn one(e: &Rc<Exchange>, letter: Letter, terms: &Terms) -> Result<i32> {
+    check(e, terms)?;
     let letter = address(e, letter)?;
     let reached = reached(e, &letter, terms.mandatory)?;
     for q in reached.values() {
@@ -180,6 +214,7 @@ pub fn one(e: &Rc<Exchange>, letter: Letter, terms: &Terms) -> Result<i32> {
 
 /// Publishes many messages, in their order. Gives how many queues each reached.
 pub fn many(e: &Rc<Exchange>, letters: Vec<Letter>, terms: &Terms) -> Result<Vec<i32>> {
+    check(e, terms)?;
     let mut counts = Vec::with_capacity(letters.len());
     let mut all: BTreeMap<u32, (Rc<Queue>, Vec<Message>)> = BTreeMap::new();
     for letter in letters {

@@ -77,37 +77,38 @@ fn due(q: &str, wish: &Wish, now: Micros) -> Result<Option<Micros>> {
 
 /// Checks a wish against the queue's rules.
 pub fn how(q: &Queue, wish: &Wish, now: Micros) -> Result<How> {
+    how_of(&q.name, q.options.ttl.as_ref(), wish, now)
+}
+
+/// The same where messages live so long (for ever, if nothing is said), under that name.
+pub fn how_of(name: &str, lives: Option<&Interval>, wish: &Wish, now: Micros) -> Result<How> {
     let priority = match wish.priority {
         None => DEFAULT_PRIORITY,
         Some(p @ 0..=9) => p as i16,
         Some(p) => {
             return Err(Error::argument(
-                &q.name,
+                name,
                 "priority",
                 format!("must be between 0 and 9, not {p}"),
             ));
         }
     };
-    let due = due(&q.name, wish, now)?;
-    let expires_at = match (wish.ttl, wish.expires_at, q.options.ttl) {
-        (Some(ttl), _, _) => Some(time::add(now, &positive(&q.name, "ttl", ttl)?)),
+    let due = due(name, wish, now)?;
+    let expires_at = match (wish.ttl, wish.expires_at, lives) {
+        (Some(ttl), _, _) => Some(time::add(now, &positive(name, "ttl", ttl)?)),
         (None, Some(at), _) if at == time::INFINITY => None,
         (None, Some(at), _) if !time::is_finite(at) => {
-            return Err(Error::argument(
-                &q.name,
-                "expires_at",
-                "must not be -infinity",
-            ));
+            return Err(Error::argument(name, "expires_at", "must not be -infinity"));
         }
         (None, Some(at), _) => Some(at),
-        (None, None, Some(ttl)) => Some(time::add(now, &ttl)),
+        (None, None, Some(ttl)) => Some(time::add(now, ttl)),
         (None, None, None) => None,
     };
     if let (Some(_), Some(due), Some(expires_at)) = (wish.ttl, due, expires_at)
         && expires_at <= due
     {
         return Err(Error::argument(
-            &q.name,
+            name,
             "ttl",
             "ends before the message could be delivered",
         ));

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::pg::event::OwnDdl;
 use crate::pg::rel;
 use crate::pg::spi;
-use crate::pg::value::Oid;
+use crate::pg::value::{Oid, Ty, Value};
 use pg_broker_core::names::quote_ident;
 
 /// Its columns, in order, with what they are for.
@@ -46,6 +46,20 @@ const COLUMNS: [(&str, &str, &str); 10] = [
 pub fn column(name: &str) -> usize {
     let at = COLUMNS.iter().position(|(column, _, _)| *column == name);
     at.unwrap_or(COLUMNS.len())
+}
+
+/// Whether a view still has its columns.
+pub fn is_intact(view: Oid) -> Result<bool> {
+    let wanted = COLUMNS.map(|(column, _, _)| column).join(" ");
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, ' ' ORDER BY a.attnum) \
+             FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0",
+            &[Ty::Oid],
+            &[Value::oid(view)],
+        )?;
+        Ok(rows.get(0, 0).as_text().as_deref() == Some(&wanted[..]))
+    })
 }
 
 /// Makes the view of an exchange, owned by `owner`.

@@ -76,7 +76,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "bind",
         "exchange target pattern headers match filter weight",
     ),
-    ("unbind", "exchange target pattern"),
+    ("unbind", "exchange target pattern headers filter"),
     (
         "publish",
         "exchange key body headers delay deliver_at priority group_key dedup_key ttl mandatory",

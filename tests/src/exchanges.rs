@@ -13,6 +13,7 @@ tests![
     prepared,
     while_bindings_change,
     while_queues_are_dropped,
+    dropped_while_it_waits,
     one_connection_binds_another_publishes,
     restored,
 ];
@@ -138,6 +139,45 @@ async fn while_queues_are_dropped(cx: Cx) {
         "{a} in a, {b} in b, {gone} dropped with b"
     );
     assert!(gone > 0);
+}
+
+/// Who waits for the end of a drop goes where what is bound then says: to the alternate, to the queue
+/// that took the place, through the exchange that did.
+async fn dropped_while_it_waits(cx: Cx) {
+    let (c, dropper, publisher) = (cx.connect().await, cx.connect().await, cx.connect().await);
+    c.run("SELECT mq.create_queue('first'), mq.create_queue('second'); SELECT mq.create_exchange('y', 'fanout')")
+        .await;
+    c.run("SELECT mq.create_exchange('x', 'direct', alternate => 'y'), mq.bind('y', 'second')")
+        .await;
+    c.run("SELECT mq.bind('x', 'first', 'k')").await;
+    let changes = [
+        ("SELECT mq.drop_queue('first')", "second"),
+        (
+            "SELECT mq.drop_queue('first'), mq.create_queue('first'); SELECT mq.bind('x', 'first', 'k')",
+            "first",
+        ),
+        (
+            "DROP VIEW mq.first; SELECT mq.bind('x', 'y', 'k')",
+            "second",
+        ),
+    ];
+    for (n, (change, goal)) in changes.into_iter().enumerate() {
+        // Once what is known of the exchange is known.
+        assert_eq!(publisher.int("SELECT mq.publish('x', 'k', '0')").await, 1);
+        c.run("SELECT mq.purge_queue(queue) FROM mq.queues").await;
+        dropper.run(&format!("BEGIN; {change}")).await;
+        let publish = format!("SELECT mq.publish('x', 'k', '{n}', mandatory => true)");
+        let (reached, ()) = tokio::join!(publisher.int(&publish), async {
+            c.until_blocked(publisher.pid).await;
+            dropper.run("COMMIT").await;
+        });
+        assert_eq!(reached, 1, "{change}");
+        let there = c.int(&format!("SELECT count(*) FROM mq.{goal}")).await;
+        assert_eq!(there, 1, "{change}: not in {goal}");
+        c.run("SELECT mq.unbind('x', 'y', 'k'), mq.create_queue('first', if_not_exists => true)")
+            .await;
+        c.run("SELECT mq.bind('x', 'first', 'k')").await;
+    }
 }
 
 async fn one_connection_binds_another_publishes(cx: Cx) {

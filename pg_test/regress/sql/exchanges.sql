@@ -49,9 +49,23 @@ SELECT mq.publish('shards', 'k' || i, to_jsonb(i)) FROM generate_series(1, 3) i;
 SELECT count(DISTINCT q) FROM (SELECT headers->>'x-key' AS k, 'kern' AS q FROM mq.kern UNION ALL
                                SELECT headers->>'x-key', 'errors' FROM mq.errors) s WHERE k = 'k1';
 
+-- A queue has its share under whatever name it was bound; a new one of that name has one of its own.
+SELECT mq.rename_queue('errors', 'faults'), mq.create_queue('errors');
+SELECT mq.bind('shards', 'errors');
+SELECT mq.purge_queue('kern') IS NOT NULL AS purged FROM mq.purge_queue('faults');
+SELECT sum(n) FROM mq.publish_batch('shards', (SELECT array_agg('k' || i) FROM generate_series(1, 500) i),
+                                    (SELECT array_agg(to_jsonb(i)) FROM generate_series(1, 500) i)) n;
+SELECT count(*) BETWEEN 60 AND 140 AS a_fifth FROM mq.faults;
+SELECT count(*) BETWEEN 60 AND 140 AS a_fifth FROM mq.errors;
+SELECT mq.drop_queue('errors'), mq.rename_queue('faults', 'errors');
+SELECT mq.bind('all', 'errors');
+
 -- A filter looks at headers and body.
 SELECT mq.bind('all', 'kern', filter => '$.body.weight > 2500 && $.headers.color == "blue"');
-SELECT mq.unbind('all', 'kern') AS both_gone;
+SELECT mq.unbind('all', 'kern', filter => '$.body.weight>2500 && $.headers.color == "blue"') AS one_gone;
+SELECT mq.unbind('all', 'kern') AS the_other_gone;
+SELECT mq.unbind('cars', 'kern', headers => '{"color": "blue"}'), mq.unbind('cars', 'errors', headers => '{"wheels": 3.0, "type": "car"}');
+SELECT mq.bind('cars', 'errors', headers => '{"type": "car", "wheels": 3}', match => 'any');
 SELECT mq.bind('all', 'kern', filter => '$.body.weight > 2500 && $.headers.color == "blue"');
 SELECT mq.purge_queue('kern') IS NOT NULL AS purged;
 SELECT mq.publish('all', NULL, b, headers => '{"color": "blue"}') AS queues

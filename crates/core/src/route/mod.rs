@@ -19,7 +19,7 @@ use ring::Ring;
 use std::collections::HashMap;
 use topic::Topics;
 
-pub use rules::{Binding, HEAVIEST, Kind, LONGEST, refuse, refuse_key};
+pub use rules::{Binding, HEAVIEST, Kind, LONGEST, has_variable, refuse, refuse_key};
 
 /// The bindings of one exchange.
 #[derive(Debug)]

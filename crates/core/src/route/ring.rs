@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
-/// Points per unit of weight. The parts of equal targets are even within about an eighth.
-const POINTS: u32 = 64;
+/// Points per unit of weight. The parts of equal targets are even within a tenth or so.
+const POINTS: u32 = 512;
 
 #[derive(Debug)]
 pub struct Ring {
@@ -105,7 +105,7 @@ mod tests {
         let ring = Ring::new(labels.into_iter().zip([1, 1, 2]));
         let keys = ["", "a", "customer-1", "customer-3", "customer-5", "zürich"];
         let owners = keys.map(|key| ring.at(key));
-        assert_eq!(owners, [0, 2, 0, 1, 2, 1].map(Some));
+        assert_eq!(owners, [2, 1, 0, 2, 0, 1].map(Some));
     }
 
     #[test]
@@ -118,17 +118,17 @@ mod tests {
             let moved = before.iter().zip(&after).filter(|(b, a)| b != a);
             assert!(moved.clone().all(|(_, a)| *a == new), "{n}");
             let (moved, due) = (moved.count() as f64 / KEYS as f64, 1.0 / (n + 1) as f64);
-            assert!((0.6 * due..1.4 * due).contains(&moved), "{n}: {moved}");
+            assert!((0.85 * due..1.15 * due).contains(&moved), "{n}: {moved}");
         }
     }
 
     #[test]
     fn weights_are_parts() {
-        let targets = [("a", 10), ("b", 20), ("c", 70)];
+        let targets = [("a", 1), ("b", 2), ("c", 7)];
         let owners = owners(&targets);
         for (label, weight) in targets {
-            let (part, due) = (part(&owners, label), f64::from(weight) / 100.0);
-            assert!((0.85 * due..1.15 * due).contains(&part), "{label}: {part}");
+            let (part, due) = (part(&owners, label), f64::from(weight) / 10.0);
+            assert!((0.9 * due..1.1 * due).contains(&part), "{label}: {part}");
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_label_counts_once() {
-        let twice = [("a", 1), ("b", 1), ("a", 1000)];
+        let twice = [("a", 1), ("b", 1), ("a", 100)];
         let ring = Ring::new(twice.into_iter());
         assert_eq!(ring.points.len(), 2 * POINTS as usize);
         assert_eq!(owners(&twice), owners(&twice[..2]));
@@ -160,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_cost_like_ten() {
+    fn a_thousand_cost_like_ten() {
         let steps = |n: usize| {
             let names = names(n);
             let ring = Ring::new(names.iter().map(|name| (name.as_str(), 1)));
             effort::of(|| ring.at("key")).0
         };
-        assert!(steps(10_000) <= 3 * steps(10));
+        assert!(steps(1_000) <= 3 * steps(10));
     }
 }

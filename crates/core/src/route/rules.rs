@@ -5,7 +5,7 @@ use super::topic::words;
 /// The longest key and the longest pattern, in bytes: what AMQP allows.
 pub const LONGEST: usize = 255;
 /// The most that one binding of a hash exchange weighs.
-pub const HEAVIEST: u32 = 1000;
+pub const HEAVIEST: u32 = 100;
 
 /// By what an exchange chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ pub fn refuse(kind: Kind, b: &Binding) -> Option<(&'static str, &'static str)> {
     } else if kind != Kind::Hash && b.weight > 1 {
         Some(("weight", "is for exchanges of kind hash only"))
     } else if kind == Kind::Hash && !(1..=HEAVIEST).contains(&b.weight) {
-        Some(("weight", "must be from 1 to 1000"))
+        Some(("weight", "must be from 1 to 100"))
     } else {
         None
     }
@@ -99,6 +99,23 @@ pub fn refuse_key(kind: Kind, key: Option<&str>) -> Option<&'static str> {
         Some(key) if key.len() > LONGEST => Some("is longer than 255 bytes"),
         _ => None,
     }
+}
+
+/// Whether a jsonpath, as PostgreSQL writes it, has a variable: `$"name"`, outside of a string.
+pub fn has_variable(path: &str) -> bool {
+    let (mut last, mut is_inside) = (' ', false);
+    for c in path.chars() {
+        let is_escaped = is_inside && last == '\\';
+        if c == '"' && !is_escaped {
+            if !is_inside && last == '$' {
+                return true;
+            }
+            is_inside = !is_inside;
+        }
+        // A backslash that is escaped itself escapes nothing.
+        last = if is_escaped && c == '\\' { ' ' } else { c };
+    }
+    false
 }
 
 #[cfg(test)]
@@ -163,8 +180,8 @@ mod tests {
             let is_hash = kind == Kind::Hash;
             assert_eq!(of(plain.clone()), None);
             assert_eq!(weighing(0), is_hash.then_some("weight"));
-            assert_eq!(weighing(1000), (!is_hash).then_some("weight"));
-            assert_eq!(weighing(1001), Some("weight"));
+            assert_eq!(weighing(100), (!is_hash).then_some("weight"));
+            assert_eq!(weighing(101), Some("weight"));
 
             let headers = vec![("a".into(), "1".into())];
             let is_other = kind != Kind::Headers;
@@ -191,6 +208,26 @@ mod tests {
             for key in ["", ".", "a..b", "*.#", &long[2..]] {
                 assert_eq!(refuse_key(kind, Some(key)), None);
             }
+        }
+    }
+
+    #[test]
+    fn variables_are_seen() {
+        for path in [
+            r#"($"x" == 1)"#,
+            r#"$."a"?(@ > $"y")"#,
+            r#"("a\\" == $"x")"#,
+        ] {
+            assert!(has_variable(path), "{path}");
+        }
+        for path in [
+            r#"($."headers"."a" == "$")"#,
+            r#"($."a$" == "x$\"y")"#,
+            r#"$[*]?(@ like_regex "^$")"#,
+            "$",
+            "",
+        ] {
+            assert!(!has_variable(path), "{path}");
         }
     }
 }
