@@ -85,3 +85,15 @@ SELECT mq.rename_queue('granted', 'granted since');
 SELECT mq.rename_queue('granted since', 'granted');
 GRANT INSERT ON mq."kept hash" TO kept_web;
 RESET ROLE;
+
+-- A queue whose messages lie in several segments, and beside them.
+SELECT mq.create_queue('in segments', segment_size => 64);
+SELECT format('SELECT count(*) FROM mq.send_batch(''in segments'', (SELECT array_agg(to_jsonb(n + %s)) '
+              'FROM generate_series(1, 32) n)) ; SELECT mq.maintain(''in segments'')', i * 32)
+FROM generate_series(0, 9) i \gexec
+SELECT count(*) FROM mq.read('in segments', 40, '9 years');
+SELECT count(*) FROM mq.pop('in segments', 90);
+SELECT mq.maintain('in segments');
+DO $$ BEGIN
+    ASSERT (SELECT count(*) FROM mq.segments WHERE queue = 'in segments' AND first_id IS NOT NULL) > 2;
+END $$;
