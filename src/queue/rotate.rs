@@ -100,6 +100,12 @@ pub fn step(q: &Queue) -> Result<Step> {
     let given = rotate::ids_given(q)?;
     let mut done = false;
     let mut waits = false;
+    for part in map.all().filter(|p| rotate::is_stray(q, p)) {
+        match rotate::adopt(q, part)? {
+            true => done = true,
+            false => waits = true,
+        }
+    }
     if let Some(range) = wanted(q, &map, given, now) {
         match rotate::open(q, &map, range)? {
             true => done = true,

@@ -27,6 +27,29 @@ pub fn begin(q: &Queue) -> Option<Rc<Map>> {
     (!map.is_passing()).then_some(map)
 }
 
+/// Whether a table is not the queue's owner's: it was made while the queue changed hands.
+pub fn is_stray(q: &Queue, part: &Part) -> bool {
+    rel::facts(part.table).is_some_and(|facts| facts.owner != q.owner)
+}
+
+/// Gives such a table to the owner, unless somebody is using it.
+pub fn adopt(q: &Queue, part: &Part) -> Result<bool> {
+    let _ours = OwnDdl::begin();
+    if !holders::of(part.table, Lock::Exclusive).is_empty()
+        || !rel::try_hold(part.table, Lock::Exclusive)
+    {
+        return Ok(false);
+    }
+    let (n, suffix) = (q.n, suffix(part.k));
+    spi::connect(|spi| {
+        let owner = super::tables::role_name(spi, q.owner)?;
+        spi.utility(&format!(
+            "ALTER TABLE mq_internal.q_{n}{suffix} OWNER TO {owner}"
+        ))
+    })?;
+    Ok(true)
+}
+
 /// All ids below this one have been given out, but for some that are yet to be used.
 pub fn ids_given(q: &Queue) -> Result<i64> {
     let Some(name) = rel::name(q.sequence) else {
