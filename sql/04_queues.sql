@@ -15,6 +15,7 @@ CREATE FUNCTION mq.create_queue(
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
+    ordering text DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
 REVOKE ALL ON FUNCTION mq.create_queue FROM PUBLIC;

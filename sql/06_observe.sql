@@ -56,7 +56,7 @@ SELECT c.relname::text AS queue,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
        CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
            AS paused_until,
-       q.created_at, q.segment_size
+       q.created_at, q.segment_size, q.ordering
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN mq_internal.reply_queue r ON r.view = q.view

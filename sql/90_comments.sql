@@ -235,6 +235,8 @@ COMMENT ON COLUMN mq.queues.paused_until IS
 COMMENT ON COLUMN mq.queues.created_at IS
   'When the queue was created.';
 
+COMMENT ON COLUMN mq.queues.ordering IS
+  'Which messages are handed out one after the other: ''none'', those of one group_key (''group''), or all (''strict'').';
 COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 
