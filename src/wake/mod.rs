@@ -4,6 +4,7 @@
 pub mod counts;
 pub mod deliveries;
 pub mod frontier;
+pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
@@ -24,12 +25,16 @@ fn released<'a>(levels: impl Iterator<Item = &'a mut i32>, level: i32) {
 struct Session;
 
 impl Endings for Session {
+    fn before_commit() {
+        groups::before_commit();
+    }
     fn may_commit_without_waiting() -> bool {
         lease::need_not_wait()
     }
     fn commit() {
         lease::ended();
         touch::commit();
+        groups::ended();
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -41,6 +46,7 @@ impl Endings for Session {
     fn prepare() {
         lease::ended();
         touch::prepare();
+        groups::prepared();
         counts::abort();
         // The board has them.
         totals::abort();
@@ -51,6 +57,7 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        groups::ended();
         counts::abort();
         waiting::abort();
         totals::abort();
