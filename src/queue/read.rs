@@ -105,6 +105,7 @@ fn hand_out_once(
     let is_to_look_again = looks.finish(now, &turns::passed(&mut claim));
     let Claimed {
         changes,
+        taken_back,
         ended,
         over,
     } = claim.end();
@@ -113,7 +114,7 @@ fn hand_out_once(
     }
     let n = changes.len();
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, changes);
+    note(q, taken_back.into_iter().chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);

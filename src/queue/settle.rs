@@ -106,9 +106,9 @@ pub fn reject(q: &Queue, list: &[HandOut], reason: Option<&str>, now: Micros) ->
 }
 
 /// Gives the ids whose lease now ends at `due`.
-pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<i64> {
+pub fn extend(q: &Queue, list: &[HandOut], due: Micros, now: Micros) -> Vec<i64> {
     let begun = touch::begin(q, lowest(list));
-    let done = noted(q, settle::extend(q, list, due));
+    let done = noted(q, settle::extend(q, list, due, now));
     begun.told();
     done
 }

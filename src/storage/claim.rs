@@ -67,6 +67,7 @@ pub struct Claim<'a> {
     leased: Value,
     changes: Vec<Change>,
     ended: usize,
+    pub(super) taken_back: Vec<Change>,
     over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
@@ -78,7 +79,9 @@ pub struct Claim<'a> {
 pub struct Claimed {
     /// What this transaction has done to rows.
     pub changes: Vec<Change>,
-    /// How many of the messages handed out had a lease that ended.
+    /// Messages taken back from somebody whose lease ended.
+    pub taken_back: Vec<Change>,
+    /// How many had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
     pub over: Vec<Place>,
@@ -118,6 +121,7 @@ impl<'a> Claim<'a> {
             leased: Value::text("leased"),
             changes: Vec::new(),
             ended: 0,
+            taken_back: Vec::new(),
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
@@ -157,7 +161,8 @@ impl<'a> Claim<'a> {
     pub fn end(self) -> Claimed {
         Claimed {
             changes: self.changes,
-            ended: self.ended,
+            ended: self.ended + self.taken_back.len(),
+            taken_back: self.taken_back,
             over: self.over,
         }
     }

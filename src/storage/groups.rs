@@ -7,11 +7,13 @@
 //!
 //! That none is in anybody's hands needs a look at those behind the first only where that was handed
 //! out before, as part of a row of several, or may have come late, after another of its group
-//! was handed out. The look ends at the first that is neither: it was always there, so none behind it
+//! was handed out. What is left of a hand-out whose lease has ended is taken back from its holder on
+//! this occasion, so that he cannot have it prolonged beside the new one. The look ends at the first that is neither: it was always there, so none behind it
 //! can have been handed out.
 
+use super::LEASE_ENDED;
 use super::claim::{Claim, Handed};
-use super::row::{Facts, Fate};
+use super::row::{self, After, Change, Facts, Fate};
 use super::space::Space;
 use crate::catalog::Queue;
 use crate::pg::table::Pinned;
@@ -196,6 +198,7 @@ impl Claim<'_> {
         let low = low.unwrap_or_default();
         let is_doubtful = |f: &Facts| f.is_again || (f.id() < known.late && f.id() >= known.clean);
         if is_doubtful(&first) {
+            let mut has_taken_back = false;
             clean = loop {
                 match space.next() {
                     None => break i64::MAX,
@@ -204,9 +207,17 @@ impl Claim<'_> {
                         return Look::Done(Done::Upto(upto));
                     }
                     Some(f) if !is_doubtful(&f) => break clean.max(f.id()),
+                    // Its holder may be about to prolong the lease, or will be.
+                    Some(f) if f.receipt.is_some() => match self.take_back(&mut space, &f) {
+                        true => has_taken_back = true,
+                        false => return Look::Done(Done::Upto(upto)),
+                    },
                     Some(_) => wait::interruptible(),
                 }
             };
+            if has_taken_back {
+                return Look::Again;
+            }
             space.seek_group(group, first.id(), i64::MAX);
             if space.next().is_none_or(|f| f.place != first.place) || space.has_changed() {
                 return Look::Again;
@@ -248,6 +259,31 @@ impl Claim<'_> {
         }
         turn.turns.learn(group, known, low, clean);
         Look::Done(Done::Upto(upto))
+    }
+}
+
+impl Claim<'_> {
+    /// Ends a hand-out whose lease has ended: nobody can prolong it any more, nor settle it. False:
+    /// somebody is at it.
+    fn take_back(&mut self, space: &mut Space, facts: &Facts) -> bool {
+        let back = Facts {
+            due: None,
+            receipt: None,
+            failures: facts.failures(self.now),
+            ..*facts
+        };
+        let new = space.edited(|new| {
+            new[row::DUE] = Value::NULL;
+            new[row::RECEIPT] = Value::NULL;
+            new[row::FAILURES] = Value::int4(back.failures);
+            new[row::LAST_ERROR] = Value::text(LEASE_ENDED);
+        });
+        let done = space.update(&facts.place, &new);
+        if done {
+            let change = Change::of(self.q, facts, &After::Is(back));
+            self.taken_back.push(change);
+        }
+        done
     }
 }
 

@@ -11,6 +11,7 @@ use crate::pg::holders;
 use crate::pg::time;
 use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
+use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS};
 use pg_broker_core::frontier::Span;
@@ -27,7 +28,8 @@ const PART: usize = 256;
 #[derive(Default)]
 struct Stake {
     is_in: bool,
-    is_taken: bool,
+    /// Its lock was taken in the savepoint of this level.
+    taken: Option<i32>,
     /// The lowest id of the messages that it sent.
     sent: Option<i64>,
     /// It has been told that they are coming.
@@ -81,13 +83,13 @@ pub enum Taken {
 pub fn take(q: &Queue, group: i64) -> Taken {
     let is_ours = on(q, |s| {
         let stake = s.groups.entry(group).or_default();
-        let is_taken = stake.is_taken;
+        let is_taken = stake.taken.is_some();
         if !is_taken && s.taken >= TAKEN {
             return None;
         }
         let is_ours = is_taken || holders::try_take_group(s.storage, group);
         if is_ours && !is_taken {
-            stake.is_taken = true;
+            stake.taken = Some(xact::level());
             s.taken += 1;
         }
         Some(is_ours)
@@ -286,6 +288,28 @@ pub(super) fn ended() {
             calls.make();
         }
     }
+}
+
+/// The locks of a savepoint that comes to nothing are gone.
+pub(super) fn savepoint_aborted(level: i32) {
+    STAKES.with(|s| {
+        for stakes in s.borrow_mut().iter_mut() {
+            for stake in stakes.groups.values_mut() {
+                if stake.taken.is_some_and(|at| at >= level) {
+                    stake.taken = None;
+                    stakes.taken -= 1;
+                }
+            }
+        }
+    });
+}
+
+pub(super) fn savepoint_released(level: i32) {
+    STAKES.with(|s| {
+        let mut list = s.borrow_mut();
+        let stakes = list.iter_mut().flat_map(|s| s.groups.values_mut());
+        super::released(stakes.filter_map(|s| s.taken.as_mut()), level);
+    });
 }
 
 /// The transaction is prepared, and its queues suspect it.
