@@ -1,7 +1,7 @@
 //! Handing out: where to look is `wake`'s to say, how is storage's.
 
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -106,6 +106,7 @@ fn hand_out_once(
     let Claimed {
         changes,
         taken_back,
+        has_too_many,
         ended,
         over,
     } = claim.end();
@@ -113,6 +114,9 @@ fn hand_out_once(
         lease::end(clean);
     }
     let n = changes.len();
+    if n == 0 && has_too_many {
+        return Err(Error::TooManyGroups(q.name.clone()));
+    }
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, taken_back.into_iter().chain(changes));
     bury::over(q, &over, now)?;

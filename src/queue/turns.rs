@@ -23,6 +23,10 @@ impl Turns for Reader<'_> {
         }
     }
 
+    fn give_up(&mut self, group: i64) {
+        board::give_up(self.0, group);
+    }
+
     fn look_up(&mut self, group: i64) -> Known {
         board::look_up(self.0, group)
     }

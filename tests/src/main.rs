@@ -23,6 +23,7 @@ mod fence_crash;
 mod figures;
 mod follow;
 mod grants;
+mod groups;
 mod harness;
 mod isolation;
 mod ledger;
@@ -103,6 +104,7 @@ fn all() -> Vec<harness::Test> {
         fence_crash::tests(),
         property::tests(),
         stress::tests(),
+        groups::tests(),
         oracle::tests(),
         prepared::tests(),
         metrics::tests(),
