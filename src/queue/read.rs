@@ -102,7 +102,9 @@ fn hand_out_once(
             claim.renew();
         }
     }
-    let is_to_look_again = looks.finish(now, &turns::passed(&mut claim));
+    let again = turns::pass(q, &looks, &mut claim);
+    let is_to_look_again = !again.is_empty();
+    looks.finish(now, &again);
     let Claimed {
         changes,
         taken_back,

@@ -71,6 +71,8 @@ pub struct Claim<'a> {
     ended: usize,
     pub(super) taken_back: Vec<Change>,
     pub(super) has_too_many: bool,
+    /// All that follows has to wait.
+    pub(super) is_stopped: bool,
     pub(super) over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
@@ -129,6 +131,7 @@ impl<'a> Claim<'a> {
             ended: 0,
             taken_back: Vec::new(),
             has_too_many: false,
+            is_stopped: false,
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
@@ -152,7 +155,7 @@ impl<'a> Claim<'a> {
     }
 
     pub fn is_satisfied(&self) -> bool {
-        self.missing() == 0
+        self.missing() == 0 || self.is_stopped
     }
 
     fn missing(&self) -> usize {

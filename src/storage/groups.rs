@@ -15,7 +15,7 @@ use super::LEASE_ENDED;
 use super::claim::{Claim, Handed};
 use super::row::{self, After, Change, Facts, Fate};
 use super::space::Space;
-use crate::catalog::Queue;
+use crate::catalog::{Ordering, Queue};
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -130,6 +130,7 @@ impl Claim<'_> {
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
+                self.is_stopped = self.q.options.ordering == Ordering::Strict;
                 true
             }
             Done::Left(id) => row.id() <= id,

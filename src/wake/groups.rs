@@ -187,6 +187,7 @@ pub fn sent(q: &Queue, group: i64, id: i64) {
 }
 
 /// Messages that were passed because their group was busy.
+#[derive(Clone, Copy)]
 pub struct Passed {
     pub group: i64,
     pub rank: i16,
@@ -209,7 +210,10 @@ pub(super) fn own(key: Key) -> HashMap<usize, u32> {
 }
 
 fn report(h: &mut Held, note: Note) {
-    h.report(note.rank as usize, Span::one(note.id));
+    h.report(
+        note.rank as usize,
+        Span::new(note.from, note.to.saturating_add(1)),
+    );
 }
 
 /// Tells the board of groups, a part at a time; reports what `tell` gives, and wakes as many.
