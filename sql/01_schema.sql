@@ -34,7 +34,8 @@ CREATE TABLE mq_internal.queue (
     notify            boolean NOT NULL,
     paused            boolean NOT NULL,
     paused_until      timestamptz,
-    segment_size      int
+    segment_size      int,
+    single_active     boolean NOT NULL DEFAULT false
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 

@@ -26,6 +26,8 @@ pub struct Options {
     pub notify: bool,
     /// How many messages a segment takes.
     pub segment_size: Option<i32>,
+    /// One session at a time is handed messages.
+    pub single_active: bool,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -34,7 +36,7 @@ pub struct Options {
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
-     segment_size";
+     segment_size, single_active";
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -60,6 +62,7 @@ impl Default for Options {
             archive_retention: None,
             notify: false,
             segment_size: None,
+            single_active: false,
             paused: false,
             paused_until: None,
         }
@@ -90,6 +93,7 @@ impl Options {
             archive_retention: at(11).as_interval(),
             notify: at(12).as_bool().unwrap_or(false),
             segment_size: at(16).as_int4(),
+            single_active: at(17).as_bool().unwrap_or(false),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -159,6 +163,7 @@ pub struct Settings {
     pub archive_retention: Setting<Interval>,
     pub notify: Setting<bool>,
     pub segment_size: Setting<i32>,
+    pub single_active: Setting<bool>,
 }
 
 impl Settings {
@@ -177,6 +182,7 @@ impl Settings {
             archive_retention: self.archive_retention.over_opt(p.archive_retention),
             notify: self.notify.over(p.notify, d.notify),
             segment_size: self.segment_size.over_opt(p.segment_size),
+            single_active: self.single_active.over(p.single_active, d.single_active),
             paused: p.paused,
             paused_until: p.paused_until,
         }

@@ -2,6 +2,7 @@
 
 use crate::catalog::Queue;
 use crate::error::Result;
+use crate::pg::filter::Filter;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -29,6 +30,22 @@ pub fn hand_out(
     hand_out_only(q, qty, None, take, now, hand)
 }
 
+/// The same of those that a filter lets pass. What it does not is looked at once, and again when it
+/// has changed.
+pub fn hand_out_filtered(
+    q: &Queue,
+    qty: i64,
+    filter: &Filter,
+    take: Take,
+    now: Micros,
+    hand: impl FnMut(&[Value]),
+) -> Result<usize> {
+    write_failures(q);
+    let looks = Looks::begin_filtered(q, filter.bytes(), now);
+    let wants = |headers, body| filter.passes(headers, body);
+    hand_out_where(q, qty, looks, Some(&wants), take, now, hand)
+}
+
 /// The same of those messages that are wanted: for short queues, because the others are looked at
 /// each time.
 pub fn hand_out_only(
@@ -37,12 +54,23 @@ pub fn hand_out_only(
     only: Wanted,
     take: Take,
     now: Micros,
-    mut hand: impl FnMut(&[Value]),
+    hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
+    hand_out_where(q, qty, Looks::begin(q, now), only, take, now, hand)
+}
+
+/// Where to look was asked before the snapshot is taken: what is reported later is not in it.
+fn hand_out_where(
+    q: &Queue,
+    qty: i64,
+    mut looks: Looks,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    mut hand: impl FnMut(&[Value]),
+) -> Result<usize> {
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
-    // Where to look is asked before the snapshot is taken: what is reported later is not in it.
-    let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
         return Ok(0);
     }
@@ -54,12 +82,16 @@ pub fn hand_out_only(
     {
         loop {
             let seen = claim.span(rank, from, to, &mut hand);
-            looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
+            // What waits beyond what is not wanted stays where others look.
+            let n = claim.waiting.partition_point(|(id, _)| *id < seen.upto);
+            let (before, beyond) = claim.waiting.split_at(n);
+            looks.seen(rank, from, seen.upto, seen.any, before);
+            looks.passed(rank, from, seen.passed, beyond);
             claim.waiting.clear();
             if !seen.is_moved {
                 break;
             }
-            from = seen.upto;
+            from = seen.passed;
             claim.renew();
         }
     }

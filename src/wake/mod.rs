@@ -7,6 +7,7 @@ pub mod frontier;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+mod positions;
 mod suspects;
 pub mod totals;
 pub mod touch;
