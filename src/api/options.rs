@@ -168,7 +168,8 @@ pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Res
         segment_size: setting(reset, "segment_size", segment_size(queue, arg(11))?),
         single_active: setting(reset, "single_active", arg(12).as_bool()),
     };
-    let given = (0..NAMES.len()).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
+    let given =
+        (0..NAMES.len()).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
     match given {
         Some(n) => Err(Error::argument(
             queue,

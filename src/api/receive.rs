@@ -67,10 +67,12 @@ fn hand_out(
     let Some(filter) = filter else {
         return read::hand_out(q, qty, take, now, hand).map(Taken::of);
     };
-    Ok(match read::hand_out_filtered(q, qty, filter, take, now, hand)? {
-        0 => Taken::NotOurs,
-        _ => Taken::Some,
-    })
+    Ok(
+        match read::hand_out_filtered(q, qty, filter, take, now, hand)? {
+            0 => Taken::NotOurs,
+            _ => Taken::Some,
+        },
+    )
 }
 
 /// When a short wait is over, if one is asked for.

@@ -74,9 +74,7 @@ unsafe fn first(message: Datum, path: Value) -> Option<Datum> {
         Some(Datum::from(true)),
     ];
     // SAFETY: the function takes these four, and needs nothing of who calls it.
-    unsafe {
-        pgrx::direct_function_call_as_datum(pg_sys::jsonb_path_query_first_tz, &arguments)
-    }
+    unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_path_query_first_tz, &arguments) }
 }
 
 /// The `jsonb` that a filter looks at.
@@ -87,9 +85,8 @@ unsafe fn message(headers: Value, body: Value) -> Datum {
     let mut state = std::ptr::null_mut();
     // SAFETY: the order of pushes makes an object of two members; each value is copied by the last.
     unsafe {
-        let mut push = |token, value: *mut JsonbValue| {
-            pg_sys::pushJsonbValue(&raw mut state, token, value)
-        };
+        let mut push =
+            |token, value: *mut JsonbValue| pg_sys::pushJsonbValue(&raw mut state, token, value);
         push(JsonbIteratorToken::WJB_BEGIN_OBJECT, std::ptr::null_mut());
         for (name, value) in [(c"headers", headers), (c"body", body)] {
             let mut key = JsonbValue {

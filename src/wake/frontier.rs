@@ -142,7 +142,8 @@ impl Looks {
                 Some(Answer::NotListed) => {
                     let prepared = prepared::list();
                     board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own, positions.as_ref()) {
+                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own, positions.as_ref())
+                    {
                         return looks;
                     }
                 }

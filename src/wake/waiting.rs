@@ -81,7 +81,11 @@ impl Waiting {
     pub fn looking(&mut self) {
         self.looked_at = time::now();
         self.looks = self.looks.saturating_add(1);
-        PLACES.with(|p| p.borrow().iter().for_each(|p| p.waiter.again(self.looked_at)));
+        PLACES.with(|p| {
+            p.borrow()
+                .iter()
+                .for_each(|p| p.waiter.again(self.looked_at))
+        });
     }
 
     /// After a look in which something was left, or may have been, that others would take: they are
