@@ -217,8 +217,8 @@ async fn exclusive_consumer(cx: Cx) {
     for n in 1..=3 {
         assert_eq!(first.text(done).await, n.to_string());
     }
-    let second = waiting(&cx, take).await;
-    let third = waiting(&cx, take).await;
+    let (_, mut second) = waiting(&cx, take).await;
+    let (_, mut third) = waiting(&cx, take).await;
     assert_eq!(first.text(done).await, "4", "though others wait for it");
     first.run("BEGIN").await;
     assert_eq!(first.text(done).await, "5");
@@ -226,8 +226,8 @@ async fn exclusive_consumer(cx: Cx) {
     c.run(&format!("SELECT pg_terminate_backend({})", first.pid))
         .await;
     let (next, other) = tokio::select! {
-        body = second.1 => (body, third.1),
-        body = third.1 => (body, second.1),
+        body = &mut second => (body, third),
+        body = &mut third => (body, second),
     };
     assert_eq!(next.unwrap().unwrap(), "5");
     assert!(started.elapsed() < Duration::from_secs(1));
