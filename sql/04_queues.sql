@@ -16,6 +16,7 @@ CREATE FUNCTION mq.create_queue(
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
     single_active boolean DEFAULT NULL,
+    ordering text DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
 REVOKE ALL ON FUNCTION mq.create_queue FROM PUBLIC;

@@ -56,7 +56,7 @@ SELECT c.relname::text AS queue,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
        CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
            AS paused_until,
-       q.created_at, q.segment_size, q.single_active,
+       q.created_at, q.segment_size, q.ordering, q.single_active,
        CASE WHEN q.single_active THEN (
            SELECT l.pid FROM pg_locks l
            WHERE l.locktype = 'advisory' AND l.classid = q.view AND l.objid = 0

@@ -237,6 +237,8 @@ COMMENT ON COLUMN mq.queues.paused_until IS
 COMMENT ON COLUMN mq.queues.created_at IS
   'When the queue was created.';
 
+COMMENT ON COLUMN mq.queues.ordering IS
+  'Which messages are handed out one after the other: ''none'', those of one group_key (''group''), or all (''strict'').';
 COMMENT ON COLUMN mq.queues.single_active IS
   'Whether one session at a time is handed messages.';
 COMMENT ON COLUMN mq.queues.active_pid IS

@@ -340,9 +340,11 @@ impl Error {
                 quote_literal(queue)
             )),
             Error::NotSupported { hint, .. } => Some(hint.clone()),
-            Error::NoGroups { .. } => {
-                Some("Leave group_key out: ordered groups are not available yet.".into())
-            }
+            Error::NoGroups { queue } => Some(format!(
+                "Leave group_key out, or make a queue with SELECT mq.create_queue({}, \
+                 ordering => 'group').",
+                quote_literal(&format!("{queue}_in_order"))
+            )),
             Error::InTransaction("request") => Some(
                 "Call it outside BEGIN … COMMIT, as a statement of its own; or send with the headers \
                  reply_to (mq.reply_queue()) and correlation_id, commit, and use mq.read_reply."

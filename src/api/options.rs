@@ -1,7 +1,7 @@
 //! The named options of mq.create_queue and mq.alter_queue, from arguments to settings.
 
 use super::args;
-use crate::catalog::{self, Overflow, Right, Setting, Settings};
+use crate::catalog::{self, Ordering, Overflow, Right, Setting, Settings};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
@@ -90,6 +90,20 @@ fn overflow(queue: &str, value: Value) -> Result<Option<Overflow>> {
             format!("must be 'reject' or 'drop_oldest', not '{other}'"),
         )),
     }
+}
+
+/// How a queue's messages are kept in order, which is for good.
+pub fn ordering(queue: &str, value: Value) -> Result<Ordering> {
+    let Some(name) = value.as_text() else {
+        return Ok(Ordering::None);
+    };
+    Ordering::named(&name).ok_or_else(|| {
+        Error::argument(
+            queue,
+            "ordering",
+            format!("must be 'none', 'group' or 'strict', not '{name}'"),
+        )
+    })
 }
 
 /// A window may be infinite, where PostgreSQL knows infinite intervals.

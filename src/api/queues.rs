@@ -71,8 +71,9 @@ fn create_queue(call: &Call) -> Result<Value> {
     check_name("a queue", &name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
-    let if_not_exists = call.arg(15).as_bool().unwrap_or(false);
+    let if_not_exists = call.arg(16).as_bool().unwrap_or(false);
     let mut options = settings.over(&Options::default());
+    options.ordering = options::ordering(&name, call.arg(15))?;
     let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();
     let dead = dead_letter_of(&name);
     let also = if makes_dead {

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::role;
 use crate::pg::value::Oid;
-use crate::storage::tables;
+use crate::storage::tables::{self, Made};
 use crate::wake::{frontier, opened, touch};
 use pg_broker_core::names;
 
@@ -32,7 +32,11 @@ pub fn create_for_replies() -> Result<Oid> {
 }
 
 fn make(n: i32, name: &str, durable: bool, options: &Options) -> Result<Oid> {
-    let (view, archive) = tables::create(n, name, role::caller(), durable)?;
+    let made = Made {
+        durable,
+        has_groups: options.has_groups(),
+    };
+    let (view, archive) = tables::create(n, name, role::caller(), made)?;
     catalog::insert(n, view, archive, options)?;
     rel::see_own_changes();
     if let Some(q) = catalog::behind(view)? {

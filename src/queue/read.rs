@@ -6,10 +6,13 @@ use crate::pg::filter::Filter;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use crate::pg::wait;
 use crate::queue::bury;
 use crate::queue::note::note;
 use crate::queue::tend;
+use crate::queue::turns::{self, Reader};
 use crate::storage::claim::{self, Claim, Claimed, Take, Wanted};
+use crate::storage::groups::Turns;
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -41,9 +44,8 @@ pub fn hand_out_filtered(
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
-    let looks = Looks::begin_filtered(q, filter.bytes(), now);
     let wants = |headers, body| filter.passes(headers, body);
-    hand_out_where(q, qty, looks, Some(&wants), take, now, hand)
+    hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
 }
 
 /// The same of those messages that are wanted: for short queues, because the others are looked at
@@ -57,36 +59,77 @@ pub fn hand_out_only(
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
-    hand_out_where(q, qty, Looks::begin(q, now), only, take, now, hand)
+    hand_out_where(q, qty, None, only, take, now, hand)
 }
 
-/// Where to look was asked before the snapshot is taken: what is reported later is not in it.
 fn hand_out_where(
     q: &Queue,
     qty: i64,
-    mut looks: Looks,
+    filter: Option<&Filter>,
     only: Wanted,
     take: Take,
     now: Micros,
     mut hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
+    for _ in 0..AGAIN {
+        let came_to = hand_out_once(q, qty, filter, only, take, now, &mut hand)?;
+        if came_to.handed > 0 || !came_to.is_to_look_again {
+            return Ok(came_to.handed);
+        }
+        wait::interruptible();
+    }
+    Ok(0)
+}
+
+/// So often one read looks again when groups became free while it looked.
+const AGAIN: usize = 5;
+
+/// What one look came to.
+struct CameTo {
+    handed: usize,
+    /// There may be more by now.
+    is_to_look_again: bool,
+}
+
+fn hand_out_once(
+    q: &Queue,
+    qty: i64,
+    filter: Option<&Filter>,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    hand: &mut impl FnMut(&[Value]),
+) -> Result<CameTo> {
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
+    // Where to look is asked before the snapshot is taken: what is reported later is not in it.
+    let mut looks = match filter {
+        Some(filter) => Looks::begin_filtered(q, filter.bytes(), now),
+        None => Looks::begin(q, now),
+    };
     if looks.is_empty() {
-        return Ok(0);
+        return Ok(CameTo {
+            handed: 0,
+            is_to_look_again: false,
+        });
     }
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let mut claim = Claim::new(q, wanted, only, take, now);
+    let mut turns = Reader(q);
+    let turns: Option<&mut dyn Turns> = match q.options.has_groups() {
+        true => Some(&mut turns),
+        false => None,
+    };
+    let mut claim = Claim::new(q, wanted, only, take, turns, now);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
         loop {
-            let seen = claim.span(rank, from, to, &mut hand);
+            let seen = claim.span(rank, from, to, hand);
             // What waits beyond what is not wanted stays where others look.
             let n = claim.waiting.partition_point(|(id, _)| *id < seen.upto);
             let (before, beyond) = claim.waiting.split_at(n);
             looks.seen(rank, from, seen.upto, seen.any, before);
-            looks.passed(rank, from, seen.passed, beyond);
+            looks.seen_by_filter(rank, from, seen.passed, beyond);
             claim.waiting.clear();
             if !seen.is_moved {
                 break;
@@ -95,9 +138,10 @@ fn hand_out_where(
             claim.renew();
         }
     }
-    looks.finish(now);
+    let is_to_look_again = looks.finish(now, &turns::passed(&mut claim));
     let Claimed {
         changes,
+        taken_back,
         ended,
         over,
     } = claim.end();
@@ -106,7 +150,7 @@ fn hand_out_where(
     }
     let n = changes.len();
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, changes);
+    note(q, taken_back.into_iter().chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);
@@ -116,7 +160,10 @@ fn hand_out_where(
         totals::count(q, Total::Acked, n);
         length::add(q, -(n as i64))?;
     }
-    Ok(n)
+    Ok(CameTo {
+        handed: n,
+        is_to_look_again,
+    })
 }
 
 /// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
@@ -126,14 +173,19 @@ pub fn any_ready(q: &Queue, now: Micros) -> bool {
     if looks.is_empty() {
         return false;
     }
+    let mut is_blocked = false;
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
         let Some(idle) = claim::idle(q, rank, from, to, now) else {
             return true;
         };
+        is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
-    looks.finish(now);
+    // Who is to tell of messages that wait for others was not asked: a read asks.
+    if !is_blocked {
+        looks.finish(now, &[]);
+    }
     false
 }
 

@@ -1,6 +1,6 @@
 //! Sending: checks, deduplication, limits, and the row.
 
-use crate::catalog::{Overflow, Queue};
+use crate::catalog::{Ordering, Overflow, Queue};
 use crate::error::{Error, Result};
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
@@ -145,13 +145,13 @@ pub fn check_payload(q: &Queue, name: &'static str, payload: Value, headers: Val
     Ok(())
 }
 
-/// Ordered groups are not there yet.
+/// Only a queue that keeps groups in order is told of one.
 pub fn check_group(q: &Queue, group_key: Option<&str>) -> Result<()> {
     match group_key {
-        Some(_) => Err(Error::NoGroups {
+        Some(_) if q.options.ordering != Ordering::Group => Err(Error::NoGroups {
             queue: q.name.clone(),
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -170,6 +170,7 @@ fn sent(q: &Queue, list: &[Message], now: Micros) {
         list.iter().map(|m| Change {
             rank: rank_of(m.priority),
             id: m.id,
+            group: insert::group_of(q, m),
             is_new: true,
             was: None,
             now: Some(m.standing(q, now)),

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod count;
 pub mod exchanges;
 mod find;
+pub mod groups;
 pub mod insert;
 pub mod keys;
 pub mod length;

@@ -4,6 +4,7 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
+use super::groups::{self, Passed};
 use super::positions::{self, Positions};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
@@ -15,6 +16,7 @@ use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
 use pg_broker_core::frontier::{Dated, OwnTicket, Span, Ticket};
+use pg_broker_core::groups::{Note, Ticket as GroupsTicket, bucket};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -43,11 +45,11 @@ struct Rank {
     any: bool,
     to_the_end: bool,
     /// What a reader who wants only some messages has seen beyond that.
-    passed: Option<Passed>,
+    by_filter: Option<SeenByFilter>,
 }
 
 /// Looked at by a reader who left what he does not want.
-struct Passed {
+struct SeenByFilter {
     ticket: OwnTicket,
     seen: Vec<Span>,
     waiting: Dated,
@@ -73,7 +75,7 @@ impl Rank {
             waiting: Dated::default(),
             any: false,
             to_the_end: false,
-            passed: mine.map(|ticket| Passed {
+            by_filter: mine.map(|ticket| SeenByFilter {
                 ticket,
                 seen: Vec::new(),
                 waiting: Dated::default(),
@@ -99,6 +101,8 @@ pub struct Looks {
     key: Key,
     ticket: Option<RankTicket>,
     ranks: Vec<(usize, Rank)>,
+    /// In a queue with groups.
+    groups: Option<GroupsTicket>,
     positions: Option<Rc<RefCell<Positions>>>,
 }
 
@@ -136,14 +140,13 @@ impl Looks {
         let own = touch::pending(key, now);
         // What is prepared on a standby is not known before it is promoted.
         if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
-            match Self::ask(key, now, &own, positions.as_ref()) {
+            match Self::ask(q, now, &own, positions.as_ref()) {
                 Some(Answer::Look(looks)) => return looks,
                 Some(Answer::Unreliable) => {}
                 Some(Answer::NotListed) => {
                     let prepared = prepared::list();
                     board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own, positions.as_ref())
-                    {
+                    if let Some(Answer::Look(looks)) = Self::ask(q, now, &own, positions.as_ref()) {
                         return looks;
                     }
                 }
@@ -155,27 +158,37 @@ impl Looks {
             key,
             ticket: None,
             ranks: ranks.collect(),
+            groups: None,
             positions: None,
         }
     }
 
     fn ask(
-        key: Key,
+        q: &Queue,
         now: Micros,
         own: &[(usize, Span)],
         positions: Option<&Rc<RefCell<Positions>>>,
     ) -> Option<Answer> {
+        let key = key(q);
         let mut ended = None;
         let answer = board::with(key, true, |h| {
             suspects::settle(h, now, &mut ended);
             if h.state.begin_anew(now, RELIST_INTERVAL) {
                 (0..RANKS).for_each(|rank| h.report(rank, ALL));
+                groups::forget(h);
             }
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }
-            if h.state.is_reliable() {
-                Answer::Look(hinted(key, h, now, own, positions))
+            let groups = match q.options.has_groups() {
+                true => h.groups(true).map(|g| g.ticket()),
+                false => None,
+            };
+            if h.state.is_reliable() && groups.is_some() == q.options.has_groups() {
+                Answer::Look(Looks {
+                    groups,
+                    ..hinted(key, h, now, own, positions)
+                })
             } else {
                 Answer::Unreliable
             }
@@ -221,25 +234,29 @@ impl Looks {
 
     /// Notes that a reader who wants only some messages leaves those of `[from, upto)` that are ready
     /// because he does not want them; beyond what was noted as seen there were these rows that wait.
-    pub fn passed(&mut self, rank: i16, from: i64, upto: i64, waiting: &[(i64, Micros)]) {
+    pub fn seen_by_filter(&mut self, rank: i16, from: i64, upto: i64, waiting: &[(i64, Micros)]) {
         let found = self.ranks.iter_mut().find(|(n, _)| *n as i16 == rank);
-        if let Some(passed) = found.and_then(|(_, r)| r.passed.as_mut()) {
-            passed.seen.push(Span::new(from, upto));
+        if let Some(by_filter) = found.and_then(|(_, r)| r.by_filter.as_mut()) {
+            by_filter.seen.push(Span::new(from, upto));
             for &(id, due) in waiting {
-                passed.waiting.add_one(id, due);
+                by_filter.waiting.add_one(id, due);
             }
         }
     }
 
-    /// Publishes what was seen.
-    pub fn finish(self, now: Micros) {
-        let Some(ticket) = self.ticket else { return };
+    /// Publishes what was seen, but for messages that were passed because their group was busy, which are
+    /// given: somebody else's to report now, or to be looked at again (true).
+    pub fn finish(self, now: Micros, passed: &[Passed]) -> bool {
+        let Some(ticket) = &self.ticket else {
+            return false;
+        };
+        let again = self.pass(passed);
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
                 match &r.place {
                     Place::Empty | Place::Unknown => {}
                     Place::Unused if r.to_the_end && !r.any => {
-                        h.state.publish_empty_rank(&ticket, *rank);
+                        h.state.publish_empty_rank(ticket, *rank);
                     }
                     Place::Unused if r.any => {
                         h.lane(*rank, true);
@@ -257,20 +274,62 @@ impl Looks {
                     }
                 }
             }
+            for p in &again {
+                h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
+            }
         });
-        let positions = self.positions.as_ref().map(|p| p.borrow_mut());
-        if let Some(mut positions) = positions {
-            for (rank, r) in &self.ranks {
-                let Some(passed) = &r.passed else { continue };
-                let position = positions.of_rank(*rank);
-                for span in &passed.seen {
-                    position.publish(&passed.ticket, span.lo, span.hi);
-                }
-                for batch in passed.waiting.iter() {
-                    position.enter(now, batch);
-                }
+        self.move_positions(now);
+        !again.is_empty()
+    }
+
+    /// What was seen through a filter, this session need not look at again.
+    fn move_positions(&self, now: Micros) {
+        let Some(mut positions) = self.positions.as_ref().map(|p| p.borrow_mut()) else {
+            return;
+        };
+        for (rank, r) in &self.ranks {
+            let Some(by_filter) = &r.by_filter else {
+                continue;
+            };
+            let position = positions.of_rank(*rank);
+            for span in &by_filter.seen {
+                position.publish(&by_filter.ticket, span.lo, span.hi);
+            }
+            for batch in by_filter.waiting.iter() {
+                position.enter(now, batch);
             }
         }
+    }
+
+    /// Those of the passed messages that nobody is bound to report.
+    fn pass<'p>(&self, passed: &'p [Passed]) -> Vec<&'p Passed> {
+        let mut again = Vec::new();
+        let Some(ticket) = self.groups.as_ref().filter(|_| !passed.is_empty()) else {
+            return again;
+        };
+        let own = groups::own(self.key);
+        // A few at a time: others want the lock.
+        for part in passed.chunks(256) {
+            let mut refused = [false; 256];
+            board::with(self.key, false, |h| {
+                let has_suspects = h.state.has_suspects();
+                let Some(groups) = h.groups(false) else {
+                    refused.fill(true);
+                    return;
+                };
+                for (p, refused) in part.iter().zip(&mut refused) {
+                    let note = Note {
+                        group: p.group,
+                        id: p.from,
+                        rank: p.rank as u32,
+                    };
+                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
+                    *refused = !groups.pass(ticket, note, p.to, own, has_suspects);
+                }
+            });
+            again.extend(part.iter().zip(refused).filter_map(|(p, r)| r.then_some(p)));
+        }
+        again
     }
 }
 
@@ -316,6 +375,11 @@ pub fn created(q: &Queue) {
     board::with(key(q), true, |h| {
         h.state.list();
         h.state.counting.start(counts::limit(q));
+        if q.options.has_groups()
+            && let Some(groups) = h.groups(true)
+        {
+            groups.begin_empty();
+        }
         let ticket = h.state.ranks.begin(now);
         for rank in (0..RANKS).filter(|r| *r != DEFAULT_RANK) {
             h.state.publish_empty_rank(&ticket, rank);
@@ -371,6 +435,7 @@ fn hinted(
         key,
         ticket: Some(ticket),
         ranks,
+        groups: None,
         positions: positions.cloned(),
     }
 }

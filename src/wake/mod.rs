@@ -4,6 +4,7 @@
 pub mod counts;
 pub mod deliveries;
 pub mod frontier;
+pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
@@ -25,12 +26,16 @@ fn released<'a>(levels: impl Iterator<Item = &'a mut i32>, level: i32) {
 struct Session;
 
 impl Endings for Session {
+    fn before_commit() {
+        groups::before_commit();
+    }
     fn may_commit_without_waiting() -> bool {
         lease::need_not_wait()
     }
     fn commit() {
         lease::ended();
         touch::commit();
+        groups::ended();
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -42,6 +47,7 @@ impl Endings for Session {
     fn prepare() {
         lease::ended();
         touch::prepare();
+        groups::prepared();
         counts::abort();
         // The board has them.
         totals::abort();
@@ -52,6 +58,7 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        groups::ended();
         counts::abort();
         waiting::abort();
         totals::abort();
@@ -64,6 +71,7 @@ impl Endings for Session {
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
+        groups::savepoint_released(level);
         counts::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
@@ -72,6 +80,7 @@ impl Endings for Session {
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
+        groups::savepoint_aborted(level);
         counts::savepoint_aborted(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);

@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod board;
 pub mod death;
 pub mod frontier;
+pub mod groups;
+pub mod hash;
 pub mod ids;
 pub mod names;
 pub mod route;
