@@ -239,8 +239,9 @@ impl<'a> Claim<'a> {
 
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
-            // Others may want it: they look here again.
-            Fate::Ready if row.group.is_none() && !self.wants(space) => {
+            // Others may want it: they look here again. Nor is what is behind it in its group ours yet, and
+            // so the group is left alone.
+            Fate::Ready if !self.wants(space) => {
                 self.unwanted = self.unwanted.or(Some(row.id()));
             }
             Fate::Ready if self.turn.is_some() && row.group.is_some() => {

@@ -19,6 +19,7 @@ tests![
     filters_beside_each_other,
     many_filters,
     nobody_is_missed,
+    nobody_is_missed_in_groups,
     nobody_is_starved,
     rests_beside_a_backlog
 ];
@@ -301,6 +302,18 @@ struct Floor {
 /// each message has only its filter's readers in the end.
 async fn nobody_is_missed(cx: Cx) {
     let c = queue(&cx).await;
+    all_are_read(cx, c, "NULL").await;
+}
+
+/// The same where what does not pass holds up its group.
+async fn nobody_is_missed_in_groups(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('q', ordering => 'group')")
+        .await;
+    all_are_read(cx, c, "'g' || (n + id) % 7").await;
+}
+
+async fn all_are_read(cx: Cx, c: Conn, group: &'static str) {
     c.run("SELECT mq.send('q', '99') FROM generate_series(1, 2000)")
         .await;
     let floor = Arc::new(Floor::default());
@@ -369,10 +382,11 @@ async fn nobody_is_missed(cx: Cx) {
         let (c, floor) = (cx.connect().await, floor.clone());
         let mut rng = Rng::new(seed.wrapping_add(100 + sender));
         tasks.push(spawn(async move {
-            for _ in 0..300 {
+            for step in 0..300 {
                 c.run("BEGIN").await;
                 let sql = format!(
-                    "SELECT mq.send('q', to_jsonb(n % 3), delay => {}, priority => {}) FROM generate_series(1, {}) n",
+                    "SELECT mq.send('q', to_jsonb(n % 3), delay => {}, priority => {}, group_key => {group}) \
+                     FROM generate_series(1, {}) n, (SELECT {step}) s(id)",
                     rng.pick(&["NULL", "NULL", "'20 ms'"]),
                     rng.pick(&["NULL", "NULL", "7"]),
                     1 + rng.below(6)

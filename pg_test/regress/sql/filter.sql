@@ -60,6 +60,15 @@ SELECT count(*) FROM mq.pop('orders', filter => '$.body == 2');
 SELECT mq.resume('orders');
 SELECT count(*) FROM mq.pop('orders', filter => '$.body == 2');
 
+-- In a queue with ordering, what does not pass holds up its group, for who does not want it.
+SELECT mq.create_queue('ordered', ordering => 'group');
+SELECT mq.send('ordered', '1', group_key => 'a') > 0, mq.send('ordered', '2', group_key => 'a') > 0,
+       mq.send('ordered', '2', group_key => 'b') > 0, mq.send('ordered', '1', group_key => 'b') > 0 AS sent;
+SELECT body, group_key FROM mq.read('ordered', 10, filter => '$.body == 2');
+SELECT body, group_key FROM mq.pop('ordered', 10, '$.body == 1');
+SELECT body, group_key FROM mq.pop('ordered', 10, '$.body == 2');
+SELECT count(*) FROM mq.pop('ordered', 10);
+
 -- Refused.
 \pset format unaligned
 \pset tuples_only on
