@@ -280,6 +280,10 @@ impl<'a> Claim<'a> {
         Some(is_ours)
     }
 
+    pub(super) fn wants_all(&self) -> bool {
+        self.only.is_none()
+    }
+
     pub(super) fn wants(&self, space: &Space) -> bool {
         self.only
             .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))

@@ -114,6 +114,8 @@ impl Claim<'_> {
         let known = turn.done.get(&group).copied();
         let done = match known {
             Some(done) => done,
+            // Others want what stands first, and could not have it while this transaction has the group.
+            None if !self.wants_next(&mut turn, group) => Done::Left(i64::MIN),
             None => match turn.turns.take(group) {
                 Taken::Full => Done::Left(i64::MIN),
                 Taken::Busy => Done::Upto(i64::MIN),
@@ -131,6 +133,26 @@ impl Claim<'_> {
         };
         self.turn = Some(turn);
         is_seen_to
+    }
+
+    /// Whether the next message of a group is one that this reader wants, as far as can be seen without
+    /// taking the group.
+    fn wants_next(&self, turn: &mut Turn, group: i64) -> bool {
+        if self.wants_all() {
+            return true;
+        }
+        let low = turn.turns.look_up(group).low;
+        let _pinned = Pinned::now();
+        let mut space = Space::to_read(self.q);
+        space.seek_group(group, low, i64::MAX);
+        while let Some(facts) = space.next() {
+            match facts.fate(self.q, self.now) {
+                Fate::Ready => return self.wants(&space),
+                Fate::Waits(_) => return false,
+                Fate::FailedOut | Fate::Expired => wait::interruptible(),
+            }
+        }
+        true
     }
 
     /// Hands out the next messages of a group that was taken.
