@@ -142,6 +142,7 @@ fn hand_out_once(
     let Claimed {
         changes,
         taken_back,
+        declined,
         ended,
         over,
     } = claim.end();
@@ -150,7 +151,7 @@ fn hand_out_once(
     }
     let n = changes.len();
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, taken_back.into_iter().chain(changes));
+    note(q, taken_back.into_iter().chain(declined).chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);

@@ -70,6 +70,7 @@ pub struct Claim<'a> {
     changes: Vec<Change>,
     ended: usize,
     pub(super) taken_back: Vec<Change>,
+    pub(super) declined: Vec<Change>,
     over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
@@ -85,6 +86,8 @@ pub struct Claimed {
     pub changes: Vec<Change>,
     /// Messages taken back from somebody whose lease ended.
     pub taken_back: Vec<Change>,
+    /// The next messages of groups that were taken, but not wanted: others are to look there.
+    pub declined: Vec<Change>,
     /// How many had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
@@ -126,6 +129,7 @@ impl<'a> Claim<'a> {
             changes: Vec::new(),
             ended: 0,
             taken_back: Vec::new(),
+            declined: Vec::new(),
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
@@ -168,6 +172,7 @@ impl<'a> Claim<'a> {
             changes: self.changes,
             ended: self.ended + self.taken_back.len(),
             taken_back: self.taken_back,
+            declined: self.declined,
             over: self.over,
         }
     }

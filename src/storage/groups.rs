@@ -262,10 +262,14 @@ impl Claim<'_> {
             if self.is_satisfied() {
                 break;
             }
+            let is_first = facts.id() == first.id();
             if !self.wants(&space) {
+                // Who wants it may have passed it, because this transaction has the group.
+                if is_first {
+                    self.declined.push(Change::same(q, &facts));
+                }
                 return Look::Done(Done::Left(upto));
             }
-            let is_first = facts.id() == first.id();
             if !turn.turns.hand_out(group, facts.id(), known) {
                 match is_first {
                     true => return Look::Again,
