@@ -35,7 +35,8 @@ CREATE TABLE mq_internal.queue (
     paused            boolean NOT NULL,
     paused_until      timestamptz,
     segment_size      int,
-    ordering          text NOT NULL DEFAULT 'none'
+    ordering          text NOT NULL DEFAULT 'none',
+    single_active     boolean NOT NULL DEFAULT false
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 

@@ -15,6 +15,7 @@ CREATE FUNCTION mq.create_queue(
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
+    single_active boolean DEFAULT NULL,
     ordering text DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
@@ -35,6 +36,7 @@ CREATE FUNCTION mq.alter_queue(
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
+    single_active boolean DEFAULT NULL,
     reset text[] DEFAULT NULL
 ) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_alter_queue';
 

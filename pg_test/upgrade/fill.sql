@@ -87,6 +87,7 @@ GRANT INSERT ON mq."kept hash" TO kept_web;
 RESET ROLE;
 
 -- A queue whose messages lie in several segments, and beside them.
+SELECT mq.create_queue('one reader', single_active => true);
 SELECT mq.create_queue('in segments', segment_size => 64);
 SELECT format('SELECT count(*) FROM mq.send_batch(''in segments'', (SELECT array_agg(to_jsonb(n + %s)) '
               'FROM generate_series(1, 32) n)) ; SELECT mq.maintain(''in segments'')', i * 32)

@@ -11,7 +11,7 @@ use crate::queue::send::{not_negative, positive};
 use pg_broker_core::ids::BLOCK;
 
 /// The options that `reset` may name.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "visibility",
     "max_failures",
     "dead_letter",
@@ -24,6 +24,7 @@ const NAMES: [&str; 12] = [
     "archive_retention",
     "notify",
     "segment_size",
+    "single_active",
 ];
 
 fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
@@ -149,7 +150,7 @@ pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The eleven options from argument `first` on.
+/// The options from argument `first` on.
 pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Result<Settings> {
     let arg = |n: usize| call.arg(first + n);
     let interval = |n: usize, name: &'static str| {
@@ -179,8 +180,10 @@ pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Res
         ),
         notify: setting(reset, "notify", arg(10).as_bool()),
         segment_size: setting(reset, "segment_size", segment_size(queue, arg(11))?),
+        single_active: setting(reset, "single_active", arg(12).as_bool()),
     };
-    let given = (0..12).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
+    let given =
+        (0..NAMES.len()).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
     match given {
         Some(n) => Err(Error::argument(
             queue,

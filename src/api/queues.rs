@@ -71,9 +71,9 @@ fn create_queue(call: &Call) -> Result<Value> {
     check_name("a queue", &name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
-    let if_not_exists = call.arg(15).as_bool().unwrap_or(false);
+    let if_not_exists = call.arg(16).as_bool().unwrap_or(false);
     let mut options = settings.over(&Options::default());
-    options.ordering = options::ordering(&name, call.arg(14))?;
+    options.ordering = options::ordering(&name, call.arg(15))?;
     let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();
     let dead = dead_letter_of(&name);
     let also = if makes_dead {
@@ -119,7 +119,7 @@ fn alter_queue(call: &Call) -> Result<Value> {
     rel::require_writable("mq.alter_queue()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
-    let reset = options::resets(&name, call.arg(13))?;
+    let reset = options::resets(&name, call.arg(14))?;
     let new = options::settings(call, &name, 1, &reset)?.over(&q.options);
     if let Some(target) = new.dead_letter
         && q.options.dead_letter != Some(target)
@@ -130,6 +130,9 @@ fn alter_queue(call: &Call) -> Result<Value> {
         tables::limit_length(q.n, q.owner, q.view, new.max_length.is_some())?;
     }
     catalog::update(q.view, &new)?;
+    if q.options.single_active && !new.single_active {
+        life::resumed(&q);
+    }
     let lowered = new.max_failures.is_some() && new.max_failures != q.options.max_failures;
     if new.max_failures.is_some() && new.dead_letter.is_none() && lowered {
         report::notice(&format!(

@@ -37,6 +37,8 @@ pub struct Options {
     /// How many messages a segment takes.
     pub segment_size: Option<i32>,
     pub ordering: Ordering,
+    /// One session at a time is handed messages.
+    pub single_active: bool,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -45,7 +47,7 @@ pub struct Options {
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
-     segment_size, ordering";
+     segment_size, ordering, single_active";
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -72,6 +74,7 @@ impl Default for Options {
             notify: false,
             segment_size: None,
             ordering: Ordering::None,
+            single_active: false,
             paused: false,
             paused_until: None,
         }
@@ -106,6 +109,7 @@ impl Options {
                 .as_text()
                 .and_then(|name| Ordering::named(&name))
                 .unwrap_or(d.ordering),
+            single_active: at(18).as_bool().unwrap_or(false),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -199,6 +203,7 @@ pub struct Settings {
     pub archive_retention: Setting<Interval>,
     pub notify: Setting<bool>,
     pub segment_size: Setting<i32>,
+    pub single_active: Setting<bool>,
 }
 
 impl Settings {
@@ -218,6 +223,7 @@ impl Settings {
             notify: self.notify.over(p.notify, d.notify),
             segment_size: self.segment_size.over_opt(p.segment_size),
             ordering: p.ordering,
+            single_active: self.single_active.over(p.single_active, d.single_active),
             paused: p.paused,
             paused_until: p.paused_until,
         }

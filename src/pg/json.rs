@@ -85,6 +85,10 @@ impl Value {
 pub struct Kept(Option<Vec<u8>>);
 
 impl Kept {
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
     pub fn value(&self) -> Value {
         let Some(bytes) = &self.0 else {
             return Value::NULL;

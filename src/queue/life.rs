@@ -46,7 +46,7 @@ fn make(n: i32, name: &str, durable: bool, options: &Options) -> Result<Oid> {
     Ok(view)
 }
 
-/// The transaction in progress resumes this queue.
+/// The transaction in progress resumes this queue, or opens it to all sessions.
 pub fn resumed(q: &Queue) {
     opened::opened(q);
 }

@@ -1,6 +1,8 @@
 //! What a queue does: the rules, in terms of storage.
 
+pub mod active;
 pub mod bury;
+pub mod filter;
 pub mod life;
 pub mod look;
 mod note;

@@ -2,6 +2,7 @@
 
 use crate::catalog::Queue;
 use crate::error::{Error, Result};
+use crate::pg::filter::Filter;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -32,6 +33,21 @@ pub fn hand_out(
     hand_out_only(q, qty, None, take, now, hand)
 }
 
+/// The same of those that a filter lets pass. What it does not is looked at once, and again when it
+/// has changed.
+pub fn hand_out_filtered(
+    q: &Queue,
+    qty: i64,
+    filter: &Filter,
+    take: Take,
+    now: Micros,
+    hand: impl FnMut(&[Value]),
+) -> Result<usize> {
+    write_failures(q);
+    let wants = |headers, body| filter.passes(headers, body);
+    hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
+}
+
 /// The same of those messages that are wanted: for short queues, because the others are looked at
 /// each time.
 pub fn hand_out_only(
@@ -40,11 +56,23 @@ pub fn hand_out_only(
     only: Wanted,
     take: Take,
     now: Micros,
-    mut hand: impl FnMut(&[Value]),
+    hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
+    hand_out_where(q, qty, None, only, take, now, hand)
+}
+
+fn hand_out_where(
+    q: &Queue,
+    qty: i64,
+    filter: Option<&Filter>,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    mut hand: impl FnMut(&[Value]),
+) -> Result<usize> {
     for _ in 0..AGAIN {
-        let came_to = hand_out_once(q, qty, only, take, now, &mut hand)?;
+        let came_to = hand_out_once(q, qty, filter, only, take, now, &mut hand)?;
         if came_to.handed > 0 || !came_to.is_to_look_again {
             return Ok(came_to.handed);
         }
@@ -66,6 +94,7 @@ struct CameTo {
 fn hand_out_once(
     q: &Queue,
     qty: i64,
+    filter: Option<&Filter>,
     only: Wanted,
     take: Take,
     now: Micros,
@@ -73,7 +102,10 @@ fn hand_out_once(
 ) -> Result<CameTo> {
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
-    let mut looks = Looks::begin(q, now);
+    let mut looks = match filter {
+        Some(filter) => Looks::begin_filtered(q, filter.bytes(), now),
+        None => Looks::begin(q, now),
+    };
     if looks.is_empty() {
         return Ok(CameTo {
             handed: 0,
@@ -93,12 +125,16 @@ fn hand_out_once(
     {
         loop {
             let seen = claim.span(rank, from, to, hand);
-            looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
+            // What waits beyond what is not wanted stays where others look.
+            let n = claim.waiting.partition_point(|(id, _)| *id < seen.upto);
+            let (before, beyond) = claim.waiting.split_at(n);
+            looks.seen(rank, from, seen.upto, seen.any, before);
+            looks.seen_by_filter(rank, from, seen.passed, beyond);
             claim.waiting.clear();
             if !seen.is_moved {
                 break;
             }
-            from = seen.upto;
+            from = seen.passed;
             claim.renew();
         }
     }
@@ -109,6 +145,7 @@ fn hand_out_once(
         changes,
         taken_back,
         has_too_many,
+        declined,
         ended,
         over,
     } = claim.end();
@@ -120,7 +157,7 @@ fn hand_out_once(
         return Err(Error::TooManyGroups(q.name.clone()));
     }
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, taken_back.into_iter().chain(changes));
+    note(q, taken_back.into_iter().chain(declined).chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);

@@ -29,9 +29,11 @@ pub enum Take {
 pub struct Seen {
     /// Every row before this id is somebody's, gone, waiting (and noted), or over.
     pub upto: i64,
+    /// The same, or ready and not wanted.
+    pub passed: i64,
     /// Whether there was any row of the rank.
     pub any: bool,
-    /// The row at `upto` was moved meanwhile: it is where a new snapshot shows it (`Claim::renew`).
+    /// The row at `passed` was moved meanwhile: it is where a new snapshot shows it (`Claim::renew`).
     pub is_moved: bool,
 }
 
@@ -45,8 +47,8 @@ const RENEWED: usize = 100;
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
-/// Which of the messages that are ready a reader wants, by their headers; all, where none is told.
-pub type Wanted<'a> = Option<&'a dyn Fn(Value) -> bool>;
+/// Which of the messages that are ready a reader wants, by headers and body; all, where none is told.
+pub type Wanted<'a> = Option<&'a dyn Fn(Value, Value) -> bool>;
 
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
@@ -73,11 +75,14 @@ pub struct Claim<'a> {
     pub(super) has_too_many: bool,
     /// All that follows has to wait.
     pub(super) is_stopped: bool,
+    pub(super) declined: Vec<Change>,
     pub(super) over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
     /// The first row of the present span that needs somebody's attention and got none.
     left: Option<i64>,
+    /// The first one of it that is ready and not wanted.
+    unwanted: Option<i64>,
 }
 
 /// What a reader came to.
@@ -88,6 +93,8 @@ pub struct Claimed {
     pub has_too_many: bool,
     /// Messages taken back from somebody whose lease ended.
     pub taken_back: Vec<Change>,
+    /// The next messages of groups that were taken, but not wanted: others are to look there.
+    pub declined: Vec<Change>,
     /// How many had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
@@ -132,9 +139,11 @@ impl<'a> Claim<'a> {
             taken_back: Vec::new(),
             has_too_many: false,
             is_stopped: false,
+            declined: Vec::new(),
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
+            unwanted: None,
         };
         claim.look_anew();
         claim
@@ -175,6 +184,7 @@ impl<'a> Claim<'a> {
             ended: self.ended + self.taken_back.len(),
             taken_back: self.taken_back,
             has_too_many: self.has_too_many,
+            declined: self.declined,
             over: self.over,
         }
     }
@@ -182,9 +192,11 @@ impl<'a> Claim<'a> {
     /// Walks the ids from `from` to before `to` of one rank, handing out through `hand`.
     pub fn span(&mut self, rank: i16, from: i64, to: i64, hand: &mut impl FnMut(&[Value])) -> Seen {
         self.left = None;
+        self.unwanted = None;
         self.moved = None;
         let mut seen = Seen {
             upto: from,
+            passed: from,
             any: false,
             is_moved: false,
         };
@@ -208,11 +220,12 @@ impl<'a> Claim<'a> {
             self.waiting.clear();
         }
         self.space = Some(space);
-        seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));
+        seen.passed = self.left.map_or(seen.upto, |id| id.min(seen.upto));
         if let Some(id) = self.moved {
-            seen.upto = id.min(seen.upto);
-            seen.is_moved = seen.upto == id;
+            seen.passed = id.min(seen.passed);
+            seen.is_moved = seen.passed == id;
         }
+        seen.upto = self.unwanted.map_or(seen.passed, |id| id.min(seen.passed));
         seen
     }
 
@@ -243,9 +256,10 @@ impl<'a> Claim<'a> {
 
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
-            // Others may want it: readers look here again.
-            Fate::Ready if row.group.is_none() && !self.wants(space) => {
-                self.left = self.left.or(Some(row.id()))
+            // Others may want it: they look here again. Nor is what is behind it in its group ours yet, and
+            // so the group is left alone.
+            Fate::Ready if !self.wants(space) => {
+                self.unwanted = self.unwanted.or(Some(row.id()));
             }
             Fate::Ready if self.turn.is_some() && row.group.is_some() => {
                 let group = row.group.unwrap_or_default();
@@ -285,7 +299,7 @@ impl<'a> Claim<'a> {
 
     pub(super) fn wants(&self, space: &Space) -> bool {
         self.only
-            .is_none_or(|wants| wants(space.value(row::HEADERS)))
+            .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))
     }
 
     pub(super) fn try_hand_out(

@@ -61,6 +61,15 @@ enum Done {
     Left(i64),
 }
 
+/// What is to be expected of a group before it is taken.
+enum Prospect {
+    /// Its first message has to be waited for.
+    Waits,
+    /// This reader does not want the first one.
+    Unwanted,
+    Open,
+}
+
 /// What a read knows of groups.
 pub struct Turn<'a> {
     turns: &'a mut dyn Turns,
@@ -116,14 +125,12 @@ impl Claim<'_> {
         let known = turn.done.get(&group).copied();
         let done = match known {
             Some(done) => done,
-            None if self.has_to_wait(&mut turn, group, row) => Done::Upto(i64::MIN),
-            None => match turn.turns.take(group) {
-                Taken::Full => {
-                    self.has_too_many = true;
-                    Done::Left(i64::MIN)
-                }
-                Taken::Busy => Done::Upto(i64::MIN),
-                Taken::Ours(known) => self.serve(&mut turn, group, known, hand),
+            None => match self.prospect(&mut turn, group, row) {
+                Prospect::Waits => Done::Upto(i64::MIN),
+                // Others want what stands first, and could not have it while this transaction has the
+                // group.
+                Prospect::Unwanted => Done::Left(i64::MIN),
+                Prospect::Open => self.take_and_serve(&mut turn, group, hand),
             },
         };
         turn.done.insert(group, done);
@@ -140,15 +147,49 @@ impl Claim<'_> {
         is_seen_to
     }
 
-    /// Whether the first message of the group has to be waited for, as far as the snapshot of the walk
-    /// shows. Most groups that are met and are not free are left at that.
-    fn has_to_wait(&mut self, turn: &mut Turn, group: i64, row: &Facts) -> bool {
+    /// What is to be expected of a group, as far as the snapshot of the walk shows. Most groups that are
+    /// met and are not free are left at that.
+    fn prospect(&mut self, turn: &mut Turn, group: i64, row: &Facts) -> Prospect {
         let known = turn.turns.look_up(group);
-        let probe = self.probe.get_or_insert_with(|| Space::to_read(self.q));
+        let mut probe = match self.probe.take() {
+            Some(probe) => probe,
+            None => Space::to_read(self.q),
+        };
         probe.seek_group(group, known.low, row.id());
-        let first = probe.next();
-        first.is_some_and(|f| matches!(f.fate(self.q, self.now), Fate::Waits(_)))
-            && !probe.has_changed()
+        let mut prospect = Prospect::Open;
+        while let Some(facts) = probe.next() {
+            match facts.fate(self.q, self.now) {
+                Fate::Ready if self.wants(&probe) => break,
+                Fate::Ready => prospect = Prospect::Unwanted,
+                Fate::Waits(_) => prospect = Prospect::Waits,
+                Fate::FailedOut | Fate::Expired => {
+                    wait::interruptible();
+                    continue;
+                }
+            }
+            break;
+        }
+        if probe.has_changed() {
+            prospect = Prospect::Open;
+        }
+        self.probe = Some(probe);
+        prospect
+    }
+
+    fn take_and_serve(
+        &mut self,
+        turn: &mut Turn,
+        group: i64,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Done {
+        match turn.turns.take(group) {
+            Taken::Full => {
+                self.has_too_many = true;
+                Done::Left(i64::MIN)
+            }
+            Taken::Busy => Done::Upto(i64::MIN),
+            Taken::Ours(known) => self.serve(turn, group, known, hand),
+        }
     }
 
     /// Hands out the next messages of a group that was taken.
@@ -264,10 +305,14 @@ impl Claim<'_> {
             if self.is_satisfied() {
                 break;
             }
+            let is_first = facts.id() == first.id();
             if !self.wants(&space) {
+                // Who wants it may have passed it, because this transaction has the group.
+                if is_first {
+                    self.declined.push(Change::same(q, &facts));
+                }
                 return Look::Done(Done::Left(upto));
             }
-            let is_first = facts.id() == first.id();
             if !turn.turns.hand_out(group, facts.id(), known) {
                 match is_first {
                     true => return Look::Again,

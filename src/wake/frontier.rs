@@ -5,6 +5,7 @@
 //! has itself made ready is in no lane yet, and is looked at beside.
 
 use super::groups::{self, Passed};
+use super::positions::{self, Positions};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
@@ -14,8 +15,10 @@ use crate::pg::time::Micros;
 use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
-use pg_broker_core::frontier::{Dated, Span, Ticket};
+use pg_broker_core::frontier::{Dated, OwnTicket, Span, Ticket};
 use pg_broker_core::groups::{Note, Ticket as GroupsTicket, bucket};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 const ALL: Span = Span::new(0, i64::MAX);
 
@@ -41,14 +44,24 @@ struct Rank {
     waiting: Dated,
     any: bool,
     to_the_end: bool,
+    /// What a reader who wants only some messages has seen beyond that.
+    by_filter: Option<SeenByFilter>,
+}
+
+/// Looked at by a reader who left what he does not want.
+struct SeenByFilter {
+    ticket: OwnTicket,
+    seen: Vec<Span>,
+    waiting: Dated,
 }
 
 impl Rank {
-    fn new(place: Place, own: &[Span]) -> Self {
-        let mut todo: Vec<Span> = match &place {
-            Place::Empty => Vec::new(),
-            Place::Unknown | Place::Unused => vec![ALL],
-            Place::Lane(ticket) => ticket.spans().filter(|s| !s.is_empty()).collect(),
+    fn new(place: Place, mine: Option<OwnTicket>, own: &[Span]) -> Self {
+        let mut todo: Vec<Span> = match (&place, &mine) {
+            (Place::Empty, _) => Vec::new(),
+            (Place::Unknown | Place::Unused, _) => vec![ALL],
+            (Place::Lane(ticket), Some(mine)) => mine.both(ticket).collect(),
+            (Place::Lane(ticket), None) => ticket.spans().filter(|s| !s.is_empty()).collect(),
         };
         if !own.is_empty() && todo.first() != Some(&ALL) {
             todo.extend_from_slice(own);
@@ -62,6 +75,11 @@ impl Rank {
             waiting: Dated::default(),
             any: false,
             to_the_end: false,
+            by_filter: mine.map(|ticket| SeenByFilter {
+                ticket,
+                seen: Vec::new(),
+                waiting: Dated::default(),
+            }),
         }
     }
 }
@@ -85,6 +103,7 @@ pub struct Looks {
     ranks: Vec<(usize, Rank)>,
     /// In a queue with groups.
     groups: Option<GroupsTicket>,
+    positions: Option<Rc<RefCell<Positions>>>,
 }
 
 /// So often prepared transactions are listed anew after there were too many.
@@ -106,33 +125,50 @@ pub fn key(q: &Queue) -> Key {
 impl Looks {
     /// Only after this may the reader take its snapshot.
     pub fn begin(q: &Queue, now: Micros) -> Self {
+        Self::begin_as(q, None, now)
+    }
+
+    /// The same for a reader who wants only the messages that a filter lets pass, and who was there
+    /// before: without those that he knows are not.
+    pub fn begin_filtered(q: &Queue, filter: &[u8], now: Micros) -> Self {
+        let positions = board::is_there().then(|| positions::of(key(q), filter, now));
+        Self::begin_as(q, positions, now)
+    }
+
+    fn begin_as(q: &Queue, positions: Option<Rc<RefCell<Positions>>>, now: Micros) -> Self {
         let key = key(q);
         let own = touch::pending(key, now);
         // What is prepared on a standby is not known before it is promoted.
         if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
-            match Self::ask(q, now, &own) {
+            match Self::ask(q, now, &own, positions.as_ref()) {
                 Some(Answer::Look(looks)) => return looks,
                 Some(Answer::Unreliable) => {}
                 Some(Answer::NotListed) => {
                     let prepared = prepared::list();
                     board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(q, now, &own) {
+                    if let Some(Answer::Look(looks)) = Self::ask(q, now, &own, positions.as_ref()) {
                         return looks;
                     }
                 }
                 None => make_room(),
             }
         }
-        let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, &[])));
+        let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, None, &[])));
         Looks {
             key,
             ticket: None,
             ranks: ranks.collect(),
             groups: None,
+            positions: None,
         }
     }
 
-    fn ask(q: &Queue, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
+    fn ask(
+        q: &Queue,
+        now: Micros,
+        own: &[(usize, Span)],
+        positions: Option<&Rc<RefCell<Positions>>>,
+    ) -> Option<Answer> {
         let key = key(q);
         let mut ended = None;
         let answer = board::with(key, true, |h| {
@@ -151,7 +187,7 @@ impl Looks {
             if h.state.is_reliable() && groups.is_some() == q.options.has_groups() {
                 Answer::Look(Looks {
                     groups,
-                    ..hinted(key, h, now, own)
+                    ..hinted(key, h, now, own, positions)
                 })
             } else {
                 Answer::Unreliable
@@ -196,6 +232,18 @@ impl Looks {
         }
     }
 
+    /// Notes that a reader who wants only some messages leaves those of `[from, upto)` that are ready
+    /// because he does not want them; beyond what was noted as seen there were these rows that wait.
+    pub fn seen_by_filter(&mut self, rank: i16, from: i64, upto: i64, waiting: &[(i64, Micros)]) {
+        let found = self.ranks.iter_mut().find(|(n, _)| *n as i16 == rank);
+        if let Some(by_filter) = found.and_then(|(_, r)| r.by_filter.as_mut()) {
+            by_filter.seen.push(Span::new(from, upto));
+            for &(id, due) in waiting {
+                by_filter.waiting.add_one(id, due);
+            }
+        }
+    }
+
     /// Publishes what was seen, and has these looked at again.
     pub fn finish(self, now: Micros, again: &[Passed]) {
         let Some(ticket) = &self.ticket else { return };
@@ -226,6 +274,26 @@ impl Looks {
                 h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
             }
         });
+        self.move_positions(now);
+    }
+
+    /// What was seen through a filter, this session need not look at again.
+    fn move_positions(&self, now: Micros) {
+        let Some(mut positions) = self.positions.as_ref().map(|p| p.borrow_mut()) else {
+            return;
+        };
+        for (rank, r) in &self.ranks {
+            let Some(by_filter) = &r.by_filter else {
+                continue;
+            };
+            let position = positions.of_rank(*rank);
+            for span in &by_filter.seen {
+                position.publish(&by_filter.ticket, span.lo, span.hi);
+            }
+            for batch in by_filter.waiting.iter() {
+                position.enter(now, batch);
+            }
+        }
     }
 
     /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
@@ -335,7 +403,13 @@ pub fn created(q: &Queue) {
     });
 }
 
-fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
+fn hinted(
+    key: Key,
+    h: &mut Held,
+    now: Micros,
+    own: &[(usize, Span)],
+    positions: Option<&Rc<RefCell<Positions>>>,
+) -> Looks {
     let ticket = h.state.ranks.begin(now);
     let mut ranks = Vec::with_capacity(1);
     for rank in 0..RANKS {
@@ -354,7 +428,17 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
                 None => Place::Unused,
             }
         };
-        let rank_ = Rank::new(place, &own);
+        let mine = match (&place, positions) {
+            (Place::Lane(ticket), Some(positions)) => {
+                let number = h.state.lanes.get(rank).copied().unwrap_or_default();
+                h.lane(rank, false).map(|lane| {
+                    let mut positions = positions.borrow_mut();
+                    positions.of_rank(rank).begin(number, lane, ticket, now)
+                })
+            }
+            _ => None,
+        };
+        let rank_ = Rank::new(place, mine, &own);
         if !rank_.todo.is_empty() {
             ranks.push((rank, rank_));
         }
@@ -364,6 +448,7 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
         ticket: Some(ticket),
         ranks,
         groups: None,
+        positions: positions.cloned(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+mod positions;
 mod suspects;
 pub mod totals;
 pub mod touch;

@@ -1,4 +1,4 @@
-//! Queues that are open to readers again, after a pause. Who waits for them is woken when the
+//! Queues that are open to readers again, after a pause or another session that had them for itself. Who waits for them is woken when the
 //! transaction has told all sessions of the change, which is after its rows have become visible: a
 //! waiter that looked in between would believe what it knew before, and sleep on.
 
@@ -16,7 +16,7 @@ thread_local! {
     static OPENED: RefCell<Vec<(i32, Key)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The queue is open to readers again.
+/// The queue is open to readers again when the transaction in progress commits.
 pub fn opened(q: &Queue) {
     OPENED.with(|o| o.borrow_mut().push((xact::level(), frontier::key(q))));
 }
@@ -24,11 +24,14 @@ pub fn opened(q: &Queue) {
 /// Wakes as many waiters as one commit may.
 pub(super) fn told() {
     let opened = OPENED.with(|o| std::mem::take(&mut *o.borrow_mut()));
-    for (_, key) in opened {
-        let mut calls = Calls::none();
-        board::with(key, false, |h| h.wake(Calls::MOST, time::now(), &mut calls));
-        calls.make();
-    }
+    opened.into_iter().for_each(|(_, key)| wake(key));
+}
+
+/// The queue is open to readers again, now. Wakes as many as one commit may.
+pub fn wake(key: Key) {
+    let mut calls = Calls::none();
+    board::with(key, false, |h| h.wake(Calls::MOST, time::now(), &mut calls));
+    calls.make();
 }
 
 pub(super) fn abort() {

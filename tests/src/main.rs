@@ -4,6 +4,7 @@
 //! `LEDGER_SECONDS`, `SOAK_SECONDS`, `MEMORY_TIMES`, `TEST_SECONDS`. With filters only tests whose name contains one of them run.
 
 mod account;
+mod active;
 mod actor;
 mod alarms;
 mod alarms_unheard;
@@ -21,6 +22,7 @@ mod exchanges;
 mod fence;
 mod fence_crash;
 mod figures;
+mod filters;
 mod follow;
 mod grants;
 mod groups;
@@ -110,6 +112,8 @@ fn all() -> Vec<harness::Test> {
         metrics::tests(),
         plans::tests(),
         readers::tests(),
+        filters::tests(),
+        active::tests(),
         pops::tests(),
         settle::tests(),
         verbs::tests(),

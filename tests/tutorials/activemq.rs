@@ -4,6 +4,8 @@
 use super::{drain, next, send_home, texts, together, work, workers};
 use crate::harness::{Cx, spawn};
 use crate::tests;
+use crate::wake::waiting;
+use std::time::{Duration, Instant};
 
 tests![
     hello_world,
@@ -11,7 +13,9 @@ tests![
     redelivery,
     redelivery_of_rollbacks,
     virtual_topic,
-    selector
+    selector,
+    selector_of_a_consumer,
+    exclusive_consumer
 ];
 
 /// Twelve producers with one message each and twelve consumers that take one, all started in no
@@ -169,4 +173,64 @@ async fn selector(cx: Cx) {
         let selected = texts(&c, &weights).await;
         assert_eq!(selected, ["car blue 2501", "car blue 3000"], "{part}");
     }
+}
+
+/// The same selector on a consumer of a queue that others consume too: it gets what it selects, also
+/// what comes while it waits, and leaves the rest to them.
+async fn selector_of_a_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('VEHICLES')").await;
+    let send = "SELECT mq.send('VEHICLES', to_jsonb(concat_ws(' ', type, color, weight)), \
+                jsonb_build_object('type', type, 'color', color, 'weight', weight)) \
+                FROM unnest('{car, truck}'::text[]) type, unnest('{blue, red}'::text[]) color, \
+                unnest('{2500, 2501, 3000}'::int[]) weight";
+    c.run(send).await;
+    let selected = "SELECT body #>> '{}' FROM mq.read('VEHICLES', 10, wait => '20 s', filter => \
+         '$.headers.type == \"car\" && $.headers.color == \"blue\" && $.headers.weight > 2500')";
+    assert_eq!(
+        texts(&c, selected).await,
+        ["car blue 2501", "car blue 3000"]
+    );
+    let (_, consumer) = waiting(&cx, selected).await;
+    for (color, weight) in [("red", 2600), ("blue", 2400), ("blue", 2600)] {
+        c.run(&format!(
+            "SELECT mq.send('VEHICLES', '\"car {color} {weight}\"', '{{\"type\": \"car\", \
+             \"color\": \"{color}\", \"weight\": {weight}}}')"
+        ))
+        .await;
+    }
+    assert_eq!(consumer.await.unwrap().unwrap(), "car blue 2600");
+    assert_eq!(drain(&c, "VEHICLES").await.len(), 12);
+}
+
+/// Of several consumers of `TEST.QUEUE?consumer.exclusive=true` one gets all messages, in order; when it
+/// dies, the next takes over at once, with what was not acknowledged.
+async fn exclusive_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('TEST.QUEUE', single_active => true)")
+        .await;
+    let first = cx.connect().await;
+    let take = "SELECT body #>> '{}' FROM mq.read('TEST.QUEUE', wait => '20 s')";
+    c.run("SELECT mq.send('TEST.QUEUE', to_jsonb(n)) FROM generate_series(1, 6) n")
+        .await;
+    let done = "SELECT body #>> '{}', mq.ack(queue, id, receipt) FROM mq.read('TEST.QUEUE')";
+    for n in 1..=3 {
+        assert_eq!(first.text(done).await, n.to_string());
+    }
+    let (_, mut second) = waiting(&cx, take).await;
+    let (_, mut third) = waiting(&cx, take).await;
+    assert_eq!(first.text(done).await, "4", "though others wait for it");
+    first.run("BEGIN").await;
+    assert_eq!(first.text(done).await, "5");
+    let started = Instant::now();
+    c.run(&format!("SELECT pg_terminate_backend({})", first.pid))
+        .await;
+    let (next, other) = tokio::select! {
+        body = &mut second => (body, third),
+        body = &mut third => (body, second),
+    };
+    assert_eq!(next.unwrap().unwrap(), "5");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    // Its session ends as well, once it has got one.
+    assert_eq!(other.await.unwrap().unwrap(), "6");
 }

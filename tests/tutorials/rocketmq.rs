@@ -11,7 +11,8 @@ tests![
     transactional_messages,
     retries_and_redrive,
     find_by_key,
-    sql_filter
+    sql_filter,
+    sql_filter_of_a_consumer
 ];
 
 /// A hundred messages with a delay: the consumer gets each once, none before its time, and waits
@@ -180,4 +181,25 @@ async fn sql_filter(cx: Cx) {
     .await;
     let expected: Vec<_> = (0..4).map(|a| format!("Hello RocketMQ {a}")).collect();
     assert_eq!(drain(&c, "group").await, expected);
+}
+
+/// The same with a topic that is one queue, and a consumer that says what it wants when it reads.
+async fn sql_filter_of_a_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_queue('TopicTest'); \
+         SELECT mq.send('TopicTest', to_jsonb('Hello RocketMQ ' || a), jsonb_build_object('a', a)) \
+         FROM generate_series(0, 9) a; SELECT mq.send('TopicTest', '\"Hello RocketMQ without\"')",
+    )
+    .await;
+    let between = "SELECT body #>> '{}' FROM mq.pop('TopicTest', 100, \
+                   filter => '$.headers.a >= 0 && $.headers.a <= 3')";
+    let expected: Vec<_> = (0..4).map(|a| format!("Hello RocketMQ {a}")).collect();
+    assert_eq!(texts(&c, between).await, expected);
+    assert_eq!(texts(&c, between).await, [""; 0]);
+    let rest = drain(&c, "TopicTest").await;
+    assert_eq!(
+        (rest.len(), rest[6].as_str()),
+        (7, "Hello RocketMQ without")
+    );
 }
