@@ -109,16 +109,7 @@ impl Claim<'_> {
         let Some(mut turn) = self.turn.take() else {
             return false;
         };
-        let known = turn.done.get(&group).copied();
-        let done = match known {
-            Some(done) => done,
-            None => match turn.turns.take(group) {
-                Taken::Full => Done::Left(i64::MIN),
-                Taken::Busy => Done::Upto(i64::MIN),
-                Taken::Ours(known) => self.serve(&mut turn, group, known, hand),
-            },
-        };
-        turn.done.insert(group, done);
+        let done = self.see_to(&mut turn, group, hand);
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
@@ -129,6 +120,29 @@ impl Claim<'_> {
         };
         self.turn = Some(turn);
         is_seen_to
+    }
+
+    /// A message of a group was buried: the next one follows, though it may be none that is looked for
+    /// here.
+    pub(super) fn follow_in_group(&mut self, group: i64, hand: &mut impl FnMut(&[Value])) {
+        if let Some(mut turn) = self.turn.take() {
+            self.see_to(&mut turn, group, hand);
+            self.turn = Some(turn);
+        }
+    }
+
+    /// Takes a group and hands out its next messages, once in a read.
+    fn see_to(&mut self, turn: &mut Turn, group: i64, hand: &mut impl FnMut(&[Value])) -> Done {
+        if let Some(done) = turn.done.get(&group) {
+            return *done;
+        }
+        let done = match turn.turns.take(group) {
+            Taken::Full => Done::Left(i64::MIN),
+            Taken::Busy => Done::Upto(i64::MIN),
+            Taken::Ours(known) => self.serve(turn, group, known, hand),
+        };
+        turn.done.insert(group, done);
+        done
     }
 
     /// Hands out the next messages of a group that was taken.

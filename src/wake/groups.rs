@@ -11,6 +11,7 @@ use crate::pg::holders;
 use crate::pg::time;
 use crate::pg::value::Oid;
 use crate::pg::waiters::Calls;
+use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS};
 use pg_broker_core::frontier::Span;
@@ -27,7 +28,8 @@ const PART: usize = 256;
 #[derive(Default)]
 struct Stake {
     is_in: bool,
-    is_taken: bool,
+    /// At which level it was taken: the lock goes with the savepoint that it was taken in.
+    taken: Option<i32>,
     /// The lowest id of the messages that it sent.
     sent: Option<i64>,
     /// It has been told that they are coming.
@@ -81,13 +83,13 @@ pub enum Taken {
 pub fn take(q: &Queue, group: i64) -> Taken {
     let is_ours = on(q, |s| {
         let stake = s.groups.entry(group).or_default();
-        let is_taken = stake.is_taken;
+        let is_taken = stake.taken.is_some();
         if !is_taken && s.taken >= TAKEN {
             return None;
         }
         let is_ours = is_taken || holders::try_take_group(s.storage, group);
         if is_ours && !is_taken {
-            stake.is_taken = true;
+            stake.taken = Some(xact::level());
             s.taken += 1;
         }
         Some(is_ours)
@@ -286,6 +288,28 @@ pub(super) fn ended() {
             calls.make();
         }
     }
+}
+
+pub(super) fn savepoint_released(level: i32) {
+    STAKES.with(|s| {
+        for stakes in s.borrow_mut().iter_mut() {
+            let taken = stakes.groups.values_mut().filter_map(|s| s.taken.as_mut());
+            super::released(taken, level);
+        }
+    });
+}
+
+/// The groups that were taken since are anybody's again.
+pub(super) fn savepoint_aborted(level: i32) {
+    STAKES.with(|s| {
+        for stakes in s.borrow_mut().iter_mut() {
+            for stake in stakes.groups.values_mut() {
+                if stake.taken.take_if(|taken| *taken >= level).is_some() {
+                    stakes.taken -= 1;
+                }
+            }
+        }
+    });
 }
 
 /// The transaction is prepared, and its queues suspect it.

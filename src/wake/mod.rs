@@ -70,6 +70,7 @@ impl Endings for Session {
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
+        groups::savepoint_released(level);
         counts::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
@@ -78,6 +79,7 @@ impl Endings for Session {
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
+        groups::savepoint_aborted(level);
         counts::savepoint_aborted(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);

@@ -23,6 +23,7 @@ mod fence_crash;
 mod figures;
 mod follow;
 mod grants;
+mod groups_turns;
 mod harness;
 mod isolation;
 mod ledger;
@@ -132,6 +133,7 @@ fn all() -> Vec<harness::Test> {
         exchanges::tests(),
         values::tests(),
         grants::tests(),
+        groups_turns::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),
@@ -165,7 +167,7 @@ fn all() -> Vec<harness::Test> {
 /// The contract does not depend on what makes it fast, nor on where messages lie: these run once more
 /// on a server whose readers do without hints, on one that does not preload the library, and on one
 /// where every few messages have a segment of their own.
-const AGAIN: [&str; 9] = [
+const AGAIN: [&str; 10] = [
     "verbs::",
     "readers::",
     "pops::",
@@ -175,6 +177,7 @@ const AGAIN: [&str; 9] = [
     "isolation::",
     "oracle::",
     "native::",
+    "groups_turns::",
 ];
 const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),
