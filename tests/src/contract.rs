@@ -17,7 +17,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     (
         "create_queue",
         "queue durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-         max_bytes archive_retention notify segment_size if_not_exists",
+         max_bytes archive_retention notify segment_size ordering if_not_exists",
     ),
     (
         "alter_queue",
@@ -245,7 +245,8 @@ async fn columns(cx: Cx) {
         (
             "queues",
             "queue owner durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-             max_bytes archive_retention notify paused paused_until created_at segment_size",
+             max_bytes archive_retention notify paused paused_until created_at segment_size \
+             ordering",
         ),
         (
             "metrics",
