@@ -119,6 +119,11 @@ pub async fn alive(c: &Conn) {
             "SELECT greatest((SELECT max(id) FROM mq.\"{view}\"), (SELECT max(id) FROM mq.\"{view}_archive\"), 0)"
         );
         let top = c.int(&top).await;
+        // In one line nothing overtakes.
+        c.run(&format!(
+            "SELECT mq.pop(queue, 1000) FROM mq.queues WHERE queue = '{literal}' AND ordering = 'strict'"
+        ))
+        .await;
         let id = c
             .int(&format!(
                 "SELECT mq.send('{literal}', '\"after\"', priority => 9)"
