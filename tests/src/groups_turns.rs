@@ -1,7 +1,7 @@
-//! Ordered groups between sessions: what comes late, what is held in transactions still open, and
-//! that whoever waits for the next message of a group hears of it.
+//! Ordered groups between sessions: what is held in transactions still open, and that whoever waits
+//! for the next message of a group hears of it.
 
-use crate::conn::{Conn, Refusal};
+use crate::conn::{Conn, Patience, Refusal};
 use crate::harness::{Cx, spawn};
 use crate::tests;
 use crate::wake::patient;
@@ -9,23 +9,19 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 tests![
-    late_commits,
-    late_and_popped,
-    late_behind_a_savepoint,
     nobody_is_forgotten,
     leased_before,
     waits_and_takes,
     the_session_ends,
     a_run_is_settled_together,
     leases_that_end,
-    taken_in_a_savepoint,
     a_bury_makes_way,
     more_groups_than_fit,
     strict_is_one_group,
 ];
 
 /// A queue with groups, and sessions that never wait for a lock.
-async fn sessions<const N: usize>(cx: &Cx) -> [Conn; N] {
+pub async fn sessions<const N: usize>(cx: &Cx) -> [Conn; N] {
     let mut all = Vec::new();
     for _ in 0..N {
         all.push(cx.connect().await);
@@ -41,13 +37,13 @@ async fn sessions<const N: usize>(cx: &Cx) -> [Conn; N] {
 }
 
 /// Sends to group g.
-async fn send(c: &Conn, body: &str) {
+pub async fn send(c: &Conn, body: &str) {
     let send = format!("SELECT mq.send_text('q', '{body}', group_key => 'g')");
     c.run(&send).await;
 }
 
 /// What a read gives, leased for long: the bodies.
-async fn reads(c: &Conn, qty: i32) -> String {
+pub async fn reads(c: &Conn, qty: i32) -> String {
     c.text(&format!(
         "SELECT coalesce(string_agg(body #>> '{{}}', ' '), '') FROM mq.read('q', {qty}, '1 hour')"
     ))
@@ -55,19 +51,19 @@ async fn reads(c: &Conn, qty: i32) -> String {
 }
 
 /// Settles the message with this body, whoever holds it.
-async fn settle(c: &Conn, verb: &str, body: &str) {
+pub async fn settle(c: &Conn, verb: &str, body: &str) {
     let settle = format!("SELECT mq.{verb}('q', id) FROM mq.q WHERE body #>> '{{}}' = '{body}'");
     assert!(c.yes(&settle).await, "{verb} {body}");
 }
 
 /// A session that waits for the next message of the queue.
-struct Waiter {
+pub struct Waiter {
     task: JoinHandle<Result<String, Refusal>>,
 }
 
 impl Waiter {
     /// Where commits wake, nothing else wakes this one.
-    async fn start(cx: &Cx) -> Waiter {
+    pub async fn start(cx: &Cx) -> Waiter {
         let c = match hears(&cx.connect().await).await {
             true => patient(cx).await,
             false => cx.connect().await,
@@ -83,12 +79,16 @@ impl Waiter {
         });
         let waits = "SELECT count(*) = 1 FROM pg_stat_activity \
                      WHERE state = 'active' AND wait_event IS NOT NULL AND pid = ";
-        cx.connect().await.until(&format!("{waits}{pid}")).await;
+        // What it waits for may have come already.
+        let (looks, patience) = (cx.connect().await, Patience::new("it waits"));
+        while !task.is_finished() && !looks.yes(&format!("{waits}{pid}")).await {
+            patience.wait().await;
+        }
         Waiter { task }
     }
 
     /// What it gets, soon.
-    async fn gets(self) -> String {
+    pub async fn gets(self) -> String {
         let began = Instant::now();
         let got = self.task.await.unwrap().unwrap();
         assert!(began.elapsed() < Duration::from_secs(3), "late: {got:?}");
@@ -106,13 +106,13 @@ async fn hears(c: &Conn) -> bool {
 }
 
 /// How a transaction in session `c` ends: what is run there, and then elsewhere.
-struct End {
-    here: &'static str,
+pub struct End {
+    pub here: &'static str,
     elsewhere: &'static str,
-    commits: bool,
+    pub commits: bool,
 }
 
-const ENDS: [End; 5] = [
+pub const ENDS: [End; 5] = [
     End {
         here: "COMMIT",
         elsewhere: "",
@@ -146,13 +146,13 @@ impl End {
     }
 
     /// What happens before others see anything of the end.
-    async fn begin(&self, cx: &Cx, c: &Conn) {
+    pub async fn begin(&self, cx: &Cx, c: &Conn) {
         if !self.elsewhere.is_empty() {
             c.run(&End::gid(cx, self.here)).await;
         }
     }
 
-    async fn finish(&self, cx: &Cx, c: &Conn, other: &Conn) {
+    pub async fn finish(&self, cx: &Cx, c: &Conn, other: &Conn) {
         match self.elsewhere {
             "" => {
                 // The savepoint's end must be seen by itself.
@@ -163,90 +163,6 @@ impl End {
             end => other.run(&End::gid(cx, end)).await,
         }
     }
-}
-
-/// A message with a lower id is committed while one behind it is held: it waits for that.
-async fn late_commits(cx: Cx) {
-    let [a, b, r, x] = sessions(&cx).await;
-    for end in &ENDS {
-        for is_open in [false, true] {
-            a.run("BEGIN").await;
-            a.run("SAVEPOINT s").await;
-            send(&a, "late").await;
-            end.begin(&cx, &a).await;
-            for body in ["b1", "b2"] {
-                send(&b, body).await;
-            }
-            if is_open {
-                r.run("BEGIN").await;
-            }
-            assert_eq!(reads(&r, 1).await, "b1");
-            end.finish(&cx, &a, &b).await;
-            assert_eq!(reads(&x, 9).await, "", "{}", end.here);
-            assert_eq!(reads(&x, 9).await, "", "{}: again", end.here);
-            if is_open {
-                // The one who holds the group may go on with what came.
-                r.run("COMMIT").await;
-                assert_eq!(reads(&x, 9).await, "", "{}: b1 is leased", end.here);
-            }
-            let waiter = Waiter::start(&cx).await;
-            settle(&r, "ack", "b1").await;
-            let (next, rest) = match end.commits {
-                true => ("late", "b2"),
-                false => ("b2", ""),
-            };
-            assert_eq!(waiter.gets().await, next, "{}", end.here);
-            settle(&x, "ack", next).await;
-            assert_eq!(reads(&x, 9).await, rest, "{}", end.here);
-            x.run("SELECT mq.purge_queue('q')").await;
-        }
-    }
-}
-
-/// The same where the one behind is popped, and that is undone.
-async fn late_and_popped(cx: Cx) {
-    let [a, b, r, x] = sessions(&cx).await;
-    for end in &ENDS {
-        a.run("BEGIN").await;
-        send(&a, "late").await;
-        send(&b, "b1").await;
-        r.run("BEGIN").await;
-        r.run("SAVEPOINT s").await;
-        assert_eq!(r.text("SELECT body FROM mq.pop('q')").await, "\"b1\"");
-        a.run("COMMIT").await;
-        end.begin(&cx, &r).await;
-        assert_eq!(reads(&x, 9).await, "", "{}", end.here);
-        let waiter = Waiter::start(&cx).await;
-        end.finish(&cx, &r, &b).await;
-        assert_eq!(waiter.gets().await, "late", "{}", end.here);
-        assert_eq!(reads(&x, 9).await, "", "{}", end.here);
-        settle(&x, "ack", "late").await;
-        let rest = if end.commits { "" } else { "b1" };
-        assert_eq!(reads(&x, 9).await, rest, "{}", end.here);
-        x.run("SELECT mq.purge_queue('q')").await;
-    }
-}
-
-/// Sent in savepoints that stay and go; the reader of what is behind has several.
-async fn late_behind_a_savepoint(cx: Cx) {
-    let [a, b, r, x] = sessions(&cx).await;
-    a.run("BEGIN").await;
-    send(&a, "l1").await;
-    a.run("SAVEPOINT s").await;
-    send(&a, "never").await;
-    a.run("ROLLBACK TO s").await;
-    send(&a, "l2").await;
-    a.run("RELEASE s").await;
-    for body in ["b1", "b2", "b3"] {
-        send(&b, body).await;
-    }
-    assert_eq!(reads(&r, 2).await, "b1 b2");
-    a.run("COMMIT").await;
-    assert_eq!(reads(&x, 9).await, "");
-    settle(&r, "ack", "b1").await;
-    assert_eq!(reads(&x, 9).await, "", "b2 is held");
-    settle(&r, "release", "b2").await;
-    assert_eq!(reads(&x, 9).await, "l1 l2 b2 b3");
 }
 
 /// What a consumer does to the head of its group in a transaction of its own, and who is next when it
@@ -409,7 +325,7 @@ async fn leases_that_end(cx: Cx) {
     for body in ["m1", "m2", "m3"] {
         send(&b, body).await;
     }
-    let read = "SELECT string_agg(body #>> '{}', ' ') FROM mq.read('q', 2, '300 ms')";
+    let read = "SELECT string_agg(body #>> '{}', ' ') FROM mq.read('q', 2, '1500 ms')";
     assert_eq!(c.text(read).await, "m1 m2");
     assert_eq!(reads(&x, 9).await, "");
     let waiter = Waiter::start(&cx).await;
@@ -430,35 +346,6 @@ async fn leases_that_end(cx: Cx) {
         .await;
     let waiter = Waiter::start(&cx).await;
     assert_eq!(waiter.gets().await, "m1");
-}
-
-/// A savepoint that is rolled back gives up the groups that were taken since; taken again, they are the
-/// transaction's again.
-async fn taken_in_a_savepoint(cx: Cx) {
-    let [c, a, b, x] = sessions(&cx).await;
-    a.run("BEGIN").await;
-    send(&a, "late").await;
-    send(&b, "m1").await;
-    c.run("BEGIN").await;
-    c.run("SAVEPOINT s").await;
-    assert_eq!(reads(&c, 1).await, "m1");
-    c.run("ROLLBACK TO s").await;
-    assert_eq!(reads(&c, 1).await, "m1");
-    a.run("COMMIT").await;
-    assert_eq!(reads(&x, 1).await, "", "the transaction has m1");
-    c.run("ROLLBACK TO s").await;
-    assert_eq!(reads(&x, 1).await, "late");
-    assert_eq!(reads(&c, 1).await, "");
-    c.run("COMMIT").await;
-    assert_eq!(reads(&c, 1).await, "");
-    settle(&x, "ack", "late").await;
-    c.run("BEGIN").await;
-    c.run("SAVEPOINT s").await;
-    c.run("SAVEPOINT t").await;
-    assert_eq!(reads(&c, 1).await, "m1");
-    c.run("RELEASE t").await;
-    c.run("ROLLBACK TO s").await;
-    assert_eq!(reads(&x, 1).await, "m1");
 }
 
 /// A head that is buried, by a reader or by maintenance, makes way for those who wait.

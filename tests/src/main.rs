@@ -23,6 +23,7 @@ mod fence_crash;
 mod figures;
 mod follow;
 mod grants;
+mod groups_late;
 mod groups_turns;
 mod harness;
 mod isolation;
@@ -133,6 +134,7 @@ fn all() -> Vec<harness::Test> {
         exchanges::tests(),
         values::tests(),
         grants::tests(),
+        groups_late::tests(),
         groups_turns::tests(),
         roles::tests(),
         planted::tests(),
@@ -177,7 +179,7 @@ const AGAIN: [&str; 10] = [
     "isolation::",
     "oracle::",
     "native::",
-    "groups_turns::",
+    "groups_",
 ];
 const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),
