@@ -37,7 +37,7 @@ COMMENT ON COLUMN mq.message.last_error IS
 COMMENT ON COLUMN mq.message.priority IS
   'From 0 to 9, higher first; 4 unless given.';
 COMMENT ON COLUMN mq.message.group_key IS
-  'Ordered group of the message. Always null for now: groups are refused when sending.';
+  'Ordered group of the message, or null. Only where the queue''s ordering is ''group''.';
 COMMENT ON COLUMN mq.message.dedup_key IS
   'Key under which a second send within the queue''s dedup_window is a duplicate, or null.';
 COMMENT ON COLUMN mq.message.enqueued_at IS

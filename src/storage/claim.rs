@@ -273,11 +273,11 @@ impl<'a> Claim<'a> {
                 Handed::Out | Handed::Taken => {}
             },
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
-            Fate::FailedOut | Fate::Expired => {
-                if self.lay_out(space, row).is_none() {
-                    self.left = self.left.or(Some(row.id()));
-                }
-            }
+            Fate::FailedOut | Fate::Expired => match (self.lay_out(space, row), row.group) {
+                (None, _) => self.left = self.left.or(Some(row.id())),
+                (Some(true), Some(group)) => self.follow_in_group(group, hand),
+                _ => {}
+            },
         }
     }
 

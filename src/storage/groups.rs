@@ -122,18 +122,7 @@ impl Claim<'_> {
         let Some(mut turn) = self.turn.take() else {
             return false;
         };
-        let known = turn.done.get(&group).copied();
-        let done = match known {
-            Some(done) => done,
-            None => match self.prospect(&mut turn, group, row) {
-                Prospect::Waits => Done::Upto(i64::MIN),
-                // Others want what stands first, and could not have it while this transaction has the
-                // group.
-                Prospect::Unwanted => Done::Left(i64::MIN),
-                Prospect::Open => self.take_and_serve(&mut turn, group, hand),
-            },
-        };
-        turn.done.insert(group, done);
+        let done = self.see_to(&mut turn, group, row.id(), hand);
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
@@ -147,15 +136,46 @@ impl Claim<'_> {
         is_seen_to
     }
 
+    /// A message of a group was buried: the next one follows, though it may be none that is looked for
+    /// here.
+    pub(super) fn follow_in_group(&mut self, group: i64, hand: &mut impl FnMut(&[Value])) {
+        if let Some(mut turn) = self.turn.take() {
+            self.see_to(&mut turn, group, i64::MAX, hand);
+            self.turn = Some(turn);
+        }
+    }
+
+    /// Takes a group of which a message up to this id was met, and hands out its next messages, once in
+    /// a read.
+    fn see_to(
+        &mut self,
+        turn: &mut Turn,
+        group: i64,
+        upto: i64,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Done {
+        if let Some(done) = turn.done.get(&group) {
+            return *done;
+        }
+        let done = match self.prospect(turn, group, upto) {
+            Prospect::Waits => Done::Upto(i64::MIN),
+            // Others want what stands first, and could not have it while this transaction has the group.
+            Prospect::Unwanted => Done::Left(i64::MIN),
+            Prospect::Open => self.take_and_serve(turn, group, hand),
+        };
+        turn.done.insert(group, done);
+        done
+    }
+
     /// What is to be expected of a group, as far as the snapshot of the walk shows. Most groups that are
     /// met and are not free are left at that.
-    fn prospect(&mut self, turn: &mut Turn, group: i64, row: &Facts) -> Prospect {
+    fn prospect(&mut self, turn: &mut Turn, group: i64, upto: i64) -> Prospect {
         let known = turn.turns.look_up(group);
         let mut probe = match self.probe.take() {
             Some(probe) => probe,
             None => Space::to_read(self.q),
         };
-        probe.seek_group(group, known.low, row.id());
+        probe.seek_group(group, known.low, upto);
         let mut prospect = Prospect::Open;
         while let Some(facts) = probe.next() {
             match facts.fate(self.q, self.now) {

@@ -26,6 +26,8 @@ mod filters;
 mod follow;
 mod grants;
 mod groups;
+mod groups_late;
+mod groups_turns;
 mod harness;
 mod isolation;
 mod ledger;
@@ -138,6 +140,8 @@ fn all() -> Vec<harness::Test> {
         exchanges::tests(),
         values::tests(),
         grants::tests(),
+        groups_late::tests(),
+        groups_turns::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),
@@ -171,7 +175,7 @@ fn all() -> Vec<harness::Test> {
 /// The contract does not depend on what makes it fast, nor on where messages lie: these run once more
 /// on a server whose readers do without hints, on one that does not preload the library, and on one
 /// where every few messages have a segment of their own.
-const AGAIN: [&str; 9] = [
+const AGAIN: [&str; 10] = [
     "verbs::",
     "readers::",
     "pops::",
@@ -181,6 +185,7 @@ const AGAIN: [&str; 9] = [
     "isolation::",
     "oracle::",
     "native::",
+    "groups_",
 ];
 const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),

@@ -136,16 +136,22 @@ impl Known {
     }
 }
 
-impl Groups {
-    /// Of a queue that has a past.
-    pub fn begin(&mut self) {
-        *self = Groups {
+impl Default for Groups {
+    fn default() -> Self {
+        Groups {
             buckets: [Bucket::default(); BUCKETS],
             slots: [Slot::default(); SLOTS],
             notes: [Note::default(); NOTES],
             noted: 0,
             overrun: 0,
-        };
+        }
+    }
+}
+
+impl Groups {
+    /// Of a queue that has a past.
+    pub fn begin(&mut self) {
+        *self = Groups::default();
         self.all_may_be_late();
     }
 
