@@ -35,7 +35,13 @@ CREATE TABLE mq_internal.queue (
     paused            boolean NOT NULL,
     paused_until      timestamptz,
     segment_size      int,
-    ordering          text NOT NULL DEFAULT 'none'
+    ordering          text NOT NULL DEFAULT 'none',
+    rate_limit        int,
+    rate_interval     interval,
+    rate_burst        int,
+    rate_key          text,
+    max_in_flight     int,
+    group_max_in_flight int
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 

@@ -135,6 +135,10 @@ pub enum Error {
     NoReader(String),
     #[error("{0} needs pg_broker in shared_preload_libraries")]
     NeedsPreload(&'static str),
+    #[error("queue \"{0}\": its limits need pg_broker in shared_preload_libraries")]
+    NeedsBoard(String),
+    #[error("queue \"{0}\": shared memory has no room for its limits")]
+    NoPlace(String),
     #[error("this session has no reply queue")]
     NoReplyQueue,
     #[error("the catalog of queue \"{0}\" is incomplete")]
@@ -176,6 +180,15 @@ impl Error {
         }
     }
 
+    /// `reset` names an option that is also given a value.
+    pub fn reset_and_given(queue: &str, option: &str) -> Self {
+        Self::argument(
+            queue,
+            "reset",
+            format!("names \"{option}\", which is also given a value"),
+        )
+    }
+
     pub fn null(queue: &str, argument: &'static str) -> Self {
         Self::argument(queue, argument, "must not be null")
     }
@@ -213,6 +226,8 @@ impl Error {
             Error::Leased { .. } => State::ObjectInUse,
             Error::NoReader(_)
             | Error::NeedsPreload(_)
+            | Error::NeedsBoard(_)
+            | Error::NoPlace(_)
             | Error::NoReplyQueue
             | Error::BrokenExchange(_)
             | Error::BrokenQueue(_) => State::Broken,
@@ -360,6 +375,15 @@ impl Error {
                  restart the server, or leave expect_reader out."
                     .into(),
             ),
+            Error::NeedsBoard(queue) => Some(format!(
+                "Add pg_broker to shared_preload_libraries and restart the server, or take the limits \
+                 away with mq.alter_queue({}, reset => '{{rate_limit,max_in_flight}}').",
+                quote_literal(queue)
+            )),
+            Error::NoPlace(_) => Some(
+                "Raise pg_broker.max_queues and restart the server, or drop queues that nobody needs."
+                    .into(),
+            ),
             Error::NoReplyQueue => Some(
                 "Name mq.reply_queue() in the header reply_to of what you send, in this session \
                  and with this role."
@@ -417,6 +441,24 @@ fn usage(argument: &str) -> &'static str {
         "max_length" => "Say how many messages fit, as in max_length => 100000.",
         "max_bytes" => "Say how large a message may be, as in max_bytes => 65536.",
         "max" => "Say how many messages at most, as in max => 100.",
+        "rate_limit" => "Say how many messages each rate_interval, as in rate_limit => 100.",
+        "rate_interval" => {
+            "Give the time that rate_limit counts for, as in rate_interval => '1 minute'."
+        }
+        "rate_burst" => {
+            "Say how many messages may go at once, as in rate_limit => 100, rate_burst => 10."
+        }
+        "rate_key" => {
+            "Name a header, each value of which has a rate of its own, as in rate_limit => 10, \
+             rate_key => 'tenant'; or 'group_key'."
+        }
+        "max_in_flight" => {
+            "Say how many messages may be leased at one time, as in max_in_flight => 10."
+        }
+        "group_max_in_flight" => {
+            "Say how many messages of a group one read takes, as in ordering => 'group', \
+             group_max_in_flight => 5."
+        }
         "overflow" => "Use overflow => 'reject' or overflow => 'drop_oldest'.",
         "until" => "Leave it out to pause until mq.resume.",
         "id" | "ids" | "receipt" | "receipts" => {

@@ -20,7 +20,7 @@ fn is_ready(name: &str, waiting: &mut Waiting) -> Result<bool> {
     let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
     waiting.join(&q);
     let now = time::now();
-    Ok(!q.options.is_paused(now) && read::any_ready(&q, now))
+    Ok(!q.options.is_paused(now) && read::any_ready(&q, now)?)
 }
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {

@@ -1,5 +1,6 @@
 //! The options of a queue, as stored and as asked for.
 
+use super::limits::Limits;
 use crate::pg::array;
 use crate::pg::spi::Rows;
 use crate::pg::time::{Interval, Micros};
@@ -37,6 +38,7 @@ pub struct Options {
     /// How many messages a segment takes.
     pub segment_size: Option<i32>,
     pub ordering: Ordering,
+    pub limits: Limits,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -46,6 +48,8 @@ pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_fa
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
      segment_size, ordering";
+/// How many columns that are: after them come those of the limits.
+const LIMITS: usize = 18;
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -72,6 +76,7 @@ impl Default for Options {
             notify: false,
             segment_size: None,
             ordering: Ordering::None,
+            limits: Limits::default(),
             paused: false,
             paused_until: None,
         }
@@ -106,6 +111,7 @@ impl Options {
                 .as_text()
                 .and_then(|name| Ordering::named(&name))
                 .unwrap_or(d.ordering),
+            limits: Limits::from_row(rows, LIMITS),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -218,6 +224,7 @@ impl Settings {
             notify: self.notify.over(p.notify, d.notify),
             segment_size: self.segment_size.over_opt(p.segment_size),
             ordering: p.ordering,
+            limits: p.limits.clone(),
             paused: p.paused,
             paused_until: p.paused_until,
         }

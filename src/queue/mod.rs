@@ -2,6 +2,7 @@
 
 pub mod bury;
 pub mod life;
+pub mod limits;
 pub mod look;
 mod note;
 pub mod publish;

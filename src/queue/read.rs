@@ -6,9 +6,10 @@ use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::queue::bury;
+use crate::queue::limits;
 use crate::queue::note::note;
 use crate::queue::tend;
-use crate::storage::claim::{self, Claim, Claimed, Take, Wanted};
+use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -44,11 +45,21 @@ pub fn hand_out_only(
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
+        limits::found_nothing(q, now);
         return Ok(0);
     }
+    let mut limits = None;
+    if q.options.limits.hold_back() {
+        limits = limits::enter(q, qty, now)?;
+        if limits.is_none() {
+            return Ok(0);
+        }
+    }
+    let most = limits.as_ref().map_or(wanted, |l| l.most(wanted));
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let mut claim = Claim::new(q, wanted, only, take, now);
+    let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
+    let mut claim = Claim::new(q, most, only, take, now).through(gate);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
@@ -63,6 +74,7 @@ pub fn hand_out_only(
             claim.renew();
         }
     }
+    let is_over = !claim.is_satisfied();
     looks.finish(now);
     let Claimed {
         changes,
@@ -73,6 +85,9 @@ pub fn hand_out_only(
         lease::end(clean);
     }
     let n = changes.len();
+    if let Some(limits) = limits {
+        limits.end(n, is_over);
+    }
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, changes);
     bury::over(q, &over, now)?;
@@ -89,20 +104,25 @@ pub fn hand_out_only(
 
 /// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
 /// does: so who waits knows when the next message comes due.
-pub fn any_ready(q: &Queue, now: Micros) -> bool {
+pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
-        return false;
+        limits::found_nothing(q, now);
+        return Ok(false);
+    }
+    if limits::is_shut(q, now)? {
+        return Ok(false);
     }
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
         let Some(idle) = claim::idle(q, rank, from, to, now) else {
-            return true;
+            return Ok(true);
         };
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
     looks.finish(now);
-    false
+    limits::found_nothing(q, now);
+    Ok(false)
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.

@@ -46,6 +46,38 @@ const BURIED: usize = 64;
 /// Which of the messages that are ready a reader wants, by their headers; all, where none is told.
 pub type Wanted<'a> = Option<&'a dyn Fn(Value) -> bool>;
 
+/// Who is asked for leave before a message that is ready is handed out.
+pub trait Gate {
+    fn ask(&mut self, row: &dyn Met) -> Leave;
+    /// The row for which there was leave was not to be had.
+    fn give_back(&mut self, row: &dyn Met);
+}
+
+pub enum Leave {
+    /// To be handed out, at that moment if it is told.
+    Take(Option<Micros>),
+    /// Not before that; others may be.
+    Pass(Micros),
+    /// Nothing may.
+    Stop,
+}
+
+/// What a gate may want to know of a row.
+pub trait Met {
+    fn header(&self, name: &str) -> Option<String>;
+    fn group(&self) -> Option<String>;
+}
+
+impl Met for Space<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        self.value(row::HEADERS).member_text(name)
+    }
+
+    fn group(&self) -> Option<String> {
+        self.value(row::GROUP_KEY).as_text()
+    }
+}
+
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
     q: &'a Queue,
@@ -53,6 +85,8 @@ pub struct Claim<'a> {
     take: Take,
     wanted: usize,
     only: Wanted<'a>,
+    gate: Option<&'a mut dyn Gate>,
+    is_stopped: bool,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
     pinned: Option<Pinned>,
@@ -88,6 +122,8 @@ impl<'a> Claim<'a> {
             take,
             wanted,
             only,
+            gate: None,
+            is_stopped: false,
             space: None,
             pinned: None,
             moved: None,
@@ -104,6 +140,12 @@ impl<'a> Claim<'a> {
         claim
     }
 
+    /// Has the reader ask for leave.
+    pub fn through(mut self, gate: Option<&'a mut dyn Gate>) -> Self {
+        self.gate = gate;
+        self
+    }
+
     fn look_anew(&mut self) {
         self.space = None;
         self.pinned = None;
@@ -118,7 +160,7 @@ impl<'a> Claim<'a> {
     }
 
     pub fn is_satisfied(&self) -> bool {
-        self.missing() == 0
+        self.missing() == 0 || self.is_stopped
     }
 
     fn missing(&self) -> usize {
@@ -200,7 +242,7 @@ impl<'a> Claim<'a> {
         match row.fate(self.q, self.now) {
             // Others may want it: readers look here again.
             Fate::Ready if !self.wants(space) => self.left = self.left.or(Some(row.id())),
-            Fate::Ready => self.try_hand_out(space, row, hand),
+            Fate::Ready => self.ask(space, row, hand),
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
             Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
                 self.left = self.left.or(Some(row.id()));
@@ -220,7 +262,35 @@ impl<'a> Claim<'a> {
             .is_none_or(|wants| wants(space.value(row::HEADERS)))
     }
 
-    fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
+    fn ask(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
+        let Some(gate) = &mut self.gate else {
+            self.try_hand_out(space, row, self.now, hand);
+            return;
+        };
+        match gate.ask(space) {
+            Leave::Take(at) => {
+                if !self.try_hand_out(space, row, at.unwrap_or(self.now), hand)
+                    && let Some(gate) = &mut self.gate
+                {
+                    gate.give_back(space);
+                }
+            }
+            Leave::Pass(until) => self.waiting.push((row.id(), until)),
+            Leave::Stop => {
+                self.is_stopped = true;
+                self.left = self.left.or(Some(row.id()));
+            }
+        }
+    }
+
+    /// Hands a row out, as read at that moment; false when it was not to be had.
+    fn try_hand_out(
+        &mut self,
+        space: &mut Space,
+        facts: &Facts,
+        at: Micros,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> bool {
         let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
@@ -233,12 +303,12 @@ impl<'a> Claim<'a> {
         let (done, after) = match self.take {
             Take::Until(due) => {
                 new[row::DUE] = Value::timestamptz(due);
-                new[row::READ_AT] = Value::timestamptz(self.now);
+                new[row::READ_AT] = Value::timestamptz(at);
                 let receipt = rel::random_receipt();
                 new[row::RECEIPT] = Value::int8(receipt);
                 let leased = Facts {
                     due: Some(due),
-                    read_at: Some(self.now),
+                    read_at: Some(at),
                     receipt: Some(receipt),
                     failures,
                     ..*facts
@@ -255,7 +325,7 @@ impl<'a> Claim<'a> {
             if self.renewed < RENEWED && space.is_moved(&facts.place) {
                 self.moved = Some(facts.id());
             }
-            return;
+            return false;
         }
         let shown = Shown {
             receipt: new[row::RECEIPT],
@@ -270,6 +340,7 @@ impl<'a> Claim<'a> {
         ));
         self.ended += usize::from(ended);
         self.changes.push(Change::of(self.q, facts, &after));
+        true
     }
 }
 

@@ -159,9 +159,17 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
     })
 }
 
-/// Moves the end of leases.
-pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
+/// Moves the end of leases, of those that `may` be, given when they end.
+pub fn extend(
+    q: &Queue,
+    list: &[HandOut],
+    due: Micros,
+    mut may: impl FnMut(Option<Micros>) -> bool,
+) -> Vec<Change> {
     each(q, list, |space, facts| {
+        if !may(facts.due) {
+            return None;
+        }
         let new = space.edited(|new| new[row::DUE] = Value::timestamptz(due));
         let longer = Facts {
             due: Some(due),

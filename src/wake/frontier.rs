@@ -105,19 +105,12 @@ impl Looks {
         let key = key(q);
         let own = touch::pending(key, now);
         // What is prepared on a standby is not known before it is promoted.
-        if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
-            match Self::ask(key, now, &own) {
-                Some(Answer::Look(looks)) => return looks,
-                Some(Answer::Unreliable) => {}
-                Some(Answer::NotListed) => {
-                    let prepared = prepared::list();
-                    board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own) {
-                        return looks;
-                    }
-                }
-                None => make_room(),
-            }
+        if settings::HINTS.get()
+            && board::is_there()
+            && !rel::in_recovery()
+            && let Some(looks) = Self::learn(key, now, &own)
+        {
+            return looks;
         }
         let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, &[])));
         Looks {
@@ -125,6 +118,21 @@ impl Looks {
             ticket: None,
             ranks: ranks.collect(),
         }
+    }
+
+    fn learn(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Self> {
+        let mut answer = Self::ask(key, now, own);
+        if let Some(Answer::NotListed) = answer {
+            let prepared = prepared::list();
+            board::with(key, true, |h| suspects::list(h, &prepared));
+            answer = Self::ask(key, now, own);
+        }
+        match answer {
+            Some(Answer::Look(looks)) => return Some(looks),
+            Some(_) => {}
+            None => make_room(),
+        }
+        None
     }
 
     fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
@@ -210,6 +218,11 @@ impl Looks {
             }
         });
     }
+}
+
+/// Has the board learn of prepared transactions what it can.
+pub(super) fn learn(key: Key, now: Micros) {
+    let _ = Looks::learn(key, now, &[]);
 }
 
 /// How many of these queues have to do without a place on the board.

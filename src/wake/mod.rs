@@ -3,10 +3,12 @@
 
 pub mod counts;
 pub mod deliveries;
+pub mod flight;
 pub mod frontier;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+pub mod rate;
 mod suspects;
 pub mod totals;
 pub mod touch;
@@ -30,6 +32,7 @@ impl Endings for Session {
     fn commit() {
         lease::ended();
         touch::commit();
+        flight::leave(i32::MIN);
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -42,6 +45,7 @@ impl Endings for Session {
         lease::ended();
         touch::prepare();
         counts::abort();
+        flight::leave(i32::MIN);
         // The board has them.
         totals::abort();
         deliveries::commit();
@@ -52,6 +56,7 @@ impl Endings for Session {
         lease::ended();
         touch::abort();
         counts::abort();
+        flight::leave(i32::MIN);
         waiting::abort();
         totals::abort();
         deliveries::abort(blame);
@@ -64,6 +69,7 @@ impl Endings for Session {
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
         counts::savepoint_released(level);
+        flight::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
         notify::savepoint_released(level);
@@ -72,6 +78,7 @@ impl Endings for Session {
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
         counts::savepoint_aborted(level);
+        flight::leave(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
         notify::savepoint_aborted(level);

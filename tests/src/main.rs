@@ -21,6 +21,7 @@ mod exchanges;
 mod fence;
 mod fence_crash;
 mod figures;
+mod flight;
 mod follow;
 mod grants;
 mod harness;
@@ -45,6 +46,7 @@ mod prepared;
 mod processes;
 mod promotion;
 mod property;
+mod rates;
 mod readers;
 mod reference;
 mod reply_queues;
@@ -107,6 +109,8 @@ fn all() -> Vec<harness::Test> {
         prepared::tests(),
         metrics::tests(),
         plans::tests(),
+        rates::tests(),
+        flight::tests(),
         readers::tests(),
         pops::tests(),
         settle::tests(),
