@@ -97,3 +97,8 @@ SELECT mq.maintain('in segments');
 DO $$ BEGIN
     ASSERT (SELECT count(*) FROM mq.segments WHERE queue = 'in segments' AND first_id IS NOT NULL) > 2;
 END $$;
+
+-- Queues that hold their readers back.
+SELECT mq.create_queue('held back', rate_limit => 7, rate_interval => '1 minute', rate_burst => 3,
+    rate_key => 'k "x"', max_in_flight => 5);
+SELECT mq.create_queue('held back in groups', ordering => 'group', group_max_in_flight => 2, rate_limit => 9);

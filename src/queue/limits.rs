@@ -19,7 +19,7 @@ use std::collections::HashMap;
 /// So often it is asked again where others are told of changes meanwhile.
 const TRIES: usize = 8;
 /// So soon it is tried again where it was not known how many messages are in flight.
-const SOON: Micros = 20_000;
+const SOON: Micros = 100_000;
 /// A message whose key has no token is looked at again after so long at the latest: those before it
 /// may have been deleted.
 const FARTHEST: Micros = 30_000_000;
@@ -165,9 +165,9 @@ impl Gate for Limits<'_> {
         }
     }
 
-    fn give_back(&mut self, row: &dyn Met) {
+    fn give_back(&mut self, row: &dyn Met, taken_at: Micros) {
         if let Some(rate) = self.rate {
-            rate::give_back(self.q, &rate, self.whose(row));
+            rate::give_back(self.q, &rate, self.whose(row), taken_at);
         }
     }
 }

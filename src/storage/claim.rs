@@ -49,8 +49,8 @@ pub type Wanted<'a> = Option<&'a dyn Fn(Value) -> bool>;
 /// Who is asked for leave before a message that is ready is handed out.
 pub trait Gate {
     fn ask(&mut self, row: &dyn Met) -> Leave;
-    /// The row for which there was leave was not to be had.
-    fn give_back(&mut self, row: &dyn Met);
+    /// The row for which leave was given then was not to be had.
+    fn give_back(&mut self, row: &dyn Met, at: Micros);
 }
 
 pub enum Leave {
@@ -269,10 +269,11 @@ impl<'a> Claim<'a> {
         };
         match gate.ask(space) {
             Leave::Take(at) => {
-                if !self.try_hand_out(space, row, at.unwrap_or(self.now), hand)
+                let at = at.unwrap_or(self.now);
+                if !self.try_hand_out(space, row, at, hand)
                     && let Some(gate) = &mut self.gate
                 {
-                    gate.give_back(space);
+                    gate.give_back(space, at);
                 }
             }
             Leave::Pass(until) => self.waiting.push((row.id(), until)),

@@ -90,19 +90,21 @@ pub fn ask(q: &Queue, max: i32, wanted: i64, known: Option<&Ended>) -> Answer {
         let sure = leases.sure.saturating_add(promised);
         let in_flight = sure + doubtful - gone(&leases, stamp, known);
         let free = i64::from(max) - in_flight;
-        if free > 0 {
-            let n = free.min(wanted);
-            h.state.gate.promise(n);
-            return (Answer::Places(n), None);
+        let is_settled = match free > 0 {
+            // Looked at once, that is enough.
+            true => free >= wanted || known.is_some(),
+            false => known.is_some_and(|k| k.stamp == stamp),
+        };
+        if doubtful > 0 && !is_settled {
+            return (Answer::Unknown, Some((leases, stamp)));
         }
-        let is_told = known.is_some_and(|k| k.stamp == stamp);
-        match doubtful > 0 && !is_told {
-            true => (Answer::Places(0), Some((leases, stamp))),
-            false => {
-                let next = known.and_then(|k| k.next).into_iter().chain(leases.next);
-                (Answer::Full(next.min()), None)
-            }
+        if free <= 0 {
+            let next = known.and_then(|k| k.next).into_iter().chain(leases.next);
+            return (Answer::Full(next.min()), None);
         }
+        let n = free.min(wanted);
+        h.state.gate.promise(n);
+        (Answer::Places(n), None)
     });
     match answer {
         None => Answer::NoPlace,

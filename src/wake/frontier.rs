@@ -312,6 +312,11 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
 /// Rows that may be handed out, found by who went through all of them: those that readers would not
 /// look at are reported.
 pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
+    // Those of a key that has no token are put off, though they are ready.
+    let by = match q.options.limits.rate_key {
+        Some(_) => Micros::MAX,
+        None => now,
+    };
     // A few at a time: readers want the lock.
     for part in ready.chunks(256) {
         let mut calls = Calls::none();
@@ -321,7 +326,7 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
                 let rank = usize::try_from(rank).unwrap_or_default();
                 let is_missed = h
                     .lane(rank, false)
-                    .is_some_and(|lane| !lane.covers(id, now));
+                    .is_some_and(|lane| !lane.covers(id, by));
                 if is_missed || h.state.knows_empty(rank) {
                     h.report(rank, Span::one(id));
                     n += 1;

@@ -69,9 +69,11 @@ pub fn take(q: &Queue, rate: &Rate, whose: Whose) -> Option<Result<Micros, Micro
     taken.map(Result::flatten)
 }
 
-/// A token was taken for a message that was not to be had.
-pub fn give_back(q: &Queue, rate: &Rate, whose: Whose) {
-    let _ = on(q, rate, whose, |bucket, _| bucket.give_back(rate));
+/// A token was taken then for a message that was not to be had.
+pub fn give_back(q: &Queue, rate: &Rate, whose: Whose, taken_at: Micros) {
+    let _ = on(q, rate, whose, |bucket, now| {
+        bucket.give_back(rate, taken_at, now);
+    });
 }
 
 /// When there will be a token, or was; as in `take`.

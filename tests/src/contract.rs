@@ -17,12 +17,13 @@ const FUNCTIONS: &[(&str, &str)] = &[
     (
         "create_queue",
         "queue durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-         max_bytes archive_retention notify segment_size if_not_exists",
+         max_bytes archive_retention notify segment_size ordering rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight \
+         if_not_exists",
     ),
     (
         "alter_queue",
         "queue visibility max_failures dead_letter backoff ttl dedup_window max_length overflow max_bytes \
-         archive_retention notify segment_size reset",
+         archive_retention notify segment_size rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight reset",
     ),
     ("drop_queue", "queue if_exists cascade"),
     ("purge_queue", "queue"),
@@ -245,7 +246,8 @@ async fn columns(cx: Cx) {
         (
             "queues",
             "queue owner durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-             max_bytes archive_retention notify paused paused_until created_at segment_size",
+             max_bytes archive_retention notify paused paused_until created_at segment_size ordering rate_limit rate_interval rate_burst rate_key \
+             max_in_flight group_max_in_flight",
         ),
         (
             "metrics",

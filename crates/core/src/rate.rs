@@ -3,7 +3,7 @@
 //!
 //! Invariant: in any stretch of time t, by a clock that is not set back, no more tokens are taken
 //! out of a bucket than its burst and what comes in within t. A token that was given back counts as
-//! never taken.
+//! never taken; what might have come in meanwhile is lost, because the bucket might have been full.
 //!
 //! Callers count time in microseconds; inside it is nanoseconds, rounded so that tokens come a
 //! little late, never early. All-zero bytes are a full bucket. Nothing here allocates or panics.
@@ -97,9 +97,11 @@ impl Bucket {
         Ok(())
     }
 
-    /// Gives back a token that was taken and not used.
-    pub fn give_back(&mut self, rate: &Rate) {
-        self.full_at = self.full_at.saturating_sub(rate.step);
+    /// Gives back a token that was taken then and not used.
+    pub fn give_back(&mut self, rate: &Rate, taken_at: i64, now: i64) {
+        let meanwhile = now.saturating_sub(taken_at).max(0).saturating_mul(NANOS);
+        let left = rate.step.saturating_sub(meanwhile);
+        self.full_at = self.full_at.saturating_sub(left.max(0));
     }
 }
 
@@ -155,15 +157,19 @@ mod tests {
             let rate = Rate::new(n, interval, burst);
             let mut bucket = Bucket::default();
             let mut now = 1_000_000;
-            let mut given = Vec::new();
+            let (mut given, mut unused) = (Vec::new(), Vec::new());
             for _ in 0..500 {
                 now += random(2 * interval / i64::from(n) + 2);
                 if bucket.take(&rate, now).is_ok() {
-                    given.push(now);
-                    if random(10) == 0 {
-                        bucket.give_back(&rate);
-                        given.pop();
+                    match random(3) {
+                        0 => unused.push(now),
+                        _ => given.push(now),
                     }
+                }
+                if random(3) == 0
+                    && let Some(at) = unused.pop()
+                {
+                    bucket.give_back(&rate, at, now);
                 }
             }
             for (i, from) in given.iter().enumerate() {
