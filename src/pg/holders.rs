@@ -109,6 +109,20 @@ const MOVES: u16 = 1;
 /// What nobody but those who change a map locks.
 const MAP: u16 = 2;
 
+/// What nobody but those who hand out messages of groups lock.
+const GROUP: u16 = 3;
+
+/// Takes a group of the queue with this storage for the transaction in progress, if nobody else has
+/// it. Groups that share half of their number share a lock.
+pub fn try_take_group(storage: Oid, group: i64) -> bool {
+    let number = Oid::from(group.cast_unsigned() as u32);
+    // SAFETY: a lock on an object that only we name.
+    unsafe {
+        let mode = pg_sys::ExclusiveLock as i32;
+        pg_sys::ConditionalLockDatabaseObject(storage, number, GROUP, mode)
+    }
+}
+
 /// Takes the map of the queue with this storage for the transaction in progress, if nobody else has
 /// it.
 pub fn try_take_map(catalog: Oid, storage: Oid) -> bool {

@@ -13,4 +13,5 @@ pub mod rotate;
 pub mod send;
 pub mod settle;
 pub mod tend;
+mod turns;
 pub mod upkeep;

@@ -5,11 +5,14 @@ use crate::error::Result;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use crate::pg::wait;
 use crate::queue::bury;
 use crate::queue::limits;
 use crate::queue::note::note;
 use crate::queue::tend;
+use crate::queue::turns::{self, Reader};
 use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
+use crate::storage::groups::Turns;
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -41,30 +44,70 @@ pub fn hand_out_only(
     mut hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
+    for _ in 0..AGAIN {
+        let came_to = hand_out_once(q, qty, only, take, now, &mut hand)?;
+        if came_to.handed > 0 || !came_to.is_to_look_again {
+            return Ok(came_to.handed);
+        }
+        wait::interruptible();
+    }
+    Ok(0)
+}
+
+/// So often one read looks again when groups became free while it looked.
+const AGAIN: usize = 5;
+
+/// What one look came to.
+struct CameTo {
+    handed: usize,
+    /// There may be more by now.
+    is_to_look_again: bool,
+}
+
+impl CameTo {
+    const NOTHING: Self = CameTo {
+        handed: 0,
+        is_to_look_again: false,
+    };
+}
+
+fn hand_out_once(
+    q: &Queue,
+    qty: i64,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    hand: &mut impl FnMut(&[Value]),
+) -> Result<CameTo> {
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
         limits::found_nothing(q, now);
-        return Ok(0);
+        return Ok(CameTo::NOTHING);
     }
     let mut limits = None;
     if q.options.limits.hold_back() {
         limits = limits::enter(q, qty, now)?;
         if limits.is_none() {
-            return Ok(0);
+            return Ok(CameTo::NOTHING);
         }
     }
     let most = limits.as_ref().map_or(wanted, |l| l.most(wanted));
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
+    let mut turns = Reader(q);
+    let turns: Option<&mut dyn Turns> = match q.options.has_groups() {
+        true => Some(&mut turns),
+        false => None,
+    };
     let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
-    let mut claim = Claim::new(q, most, only, take, now).through(gate);
+    let mut claim = Claim::new(q, most, only, take, turns, now).through(gate);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
         loop {
-            let seen = claim.span(rank, from, to, &mut hand);
+            let seen = claim.span(rank, from, to, hand);
             looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
             claim.waiting.clear();
             if !seen.is_moved {
@@ -75,9 +118,10 @@ pub fn hand_out_only(
         }
     }
     let is_over = !claim.is_satisfied();
-    looks.finish(now);
+    let is_to_look_again = looks.finish(now, &turns::passed(&mut claim));
     let Claimed {
         changes,
+        taken_back,
         ended,
         over,
     } = claim.end();
@@ -89,7 +133,7 @@ pub fn hand_out_only(
         limits.end(n, is_over);
     }
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, changes);
+    note(q, taken_back.into_iter().chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);
@@ -99,7 +143,10 @@ pub fn hand_out_only(
         totals::count(q, Total::Acked, n);
         length::add(q, -(n as i64))?;
     }
-    Ok(n)
+    Ok(CameTo {
+        handed: n,
+        is_to_look_again,
+    })
 }
 
 /// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
@@ -113,14 +160,19 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
     if limits::is_shut(q, now)? {
         return Ok(false);
     }
+    let mut is_blocked = false;
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
         let Some(idle) = claim::idle(q, rank, from, to, now) else {
             return Ok(true);
         };
+        is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
-    looks.finish(now);
+    // Who is to tell of messages that wait for others was not asked: a read asks.
+    if !is_blocked {
+        looks.finish(now, &[]);
+    }
     limits::found_nothing(q, now);
     Ok(false)
 }

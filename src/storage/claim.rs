@@ -5,6 +5,7 @@
 //! else, and is skipped; nothing is waited for, and nothing is locked but what is handed out or
 //! must be buried.
 
+use super::groups::{self, Blocked, Turn, Turns};
 use super::row::{self, Change, Facts, Fate, Place};
 use super::space::Space;
 use super::{LEASE_ENDED, Shown, message};
@@ -13,6 +14,7 @@ use crate::pg::rel;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use std::collections::HashSet;
 
 /// What becomes of a claimed row.
 #[derive(Clone, Copy)]
@@ -80,8 +82,10 @@ impl Met for Space<'_> {
 
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
-    q: &'a Queue,
-    now: Micros,
+    pub(super) q: &'a Queue,
+    pub(super) now: Micros,
+    /// In a queue with groups.
+    pub(super) turn: Option<Turn<'a>>,
     take: Take,
     wanted: usize,
     only: Wanted<'a>,
@@ -97,6 +101,7 @@ pub struct Claim<'a> {
     leased: Value,
     changes: Vec<Change>,
     ended: usize,
+    pub(super) taken_back: Vec<Change>,
     over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
@@ -108,17 +113,41 @@ pub struct Claim<'a> {
 pub struct Claimed {
     /// What this transaction has done to rows.
     pub changes: Vec<Change>,
-    /// How many of the messages handed out had a lease that ended.
+    /// Messages taken back from somebody whose lease ended.
+    pub taken_back: Vec<Change>,
+    /// How many had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
     pub over: Vec<Place>,
 }
 
+/// What became of a message that was to be handed out.
+pub enum Handed {
+    Out,
+    /// It is somebody else's.
+    Taken,
+    /// A new snapshot shows it elsewhere.
+    Moved,
+    /// There is no leave before that; others may have it.
+    Later(Micros),
+    /// There is no leave for any.
+    Stopped,
+}
+
 impl<'a> Claim<'a> {
-    pub fn new(q: &'a Queue, wanted: usize, only: Wanted<'a>, take: Take, now: Micros) -> Self {
+    /// `turns`: who gives out groups, in a queue that has such.
+    pub fn new(
+        q: &'a Queue,
+        wanted: usize,
+        only: Wanted<'a>,
+        take: Take,
+        turns: Option<&'a mut dyn Turns>,
+        now: Micros,
+    ) -> Self {
         let mut claim = Claim {
             q,
             now,
+            turn: turns.map(Turn::new),
             take,
             wanted,
             only,
@@ -132,6 +161,7 @@ impl<'a> Claim<'a> {
             leased: Value::text("leased"),
             changes: Vec::new(),
             ended: 0,
+            taken_back: Vec::new(),
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
@@ -167,11 +197,18 @@ impl<'a> Claim<'a> {
         self.wanted.saturating_sub(self.changes.len())
     }
 
+    /// Messages that were met and have to wait for others of their group: group and rank, and which.
+    pub fn take_blocked(&mut self) -> Vec<((i64, i16), Blocked)> {
+        let turn = self.turn.as_mut();
+        turn.map_or_else(Vec::new, |t| t.blocked.drain().collect())
+    }
+
     /// Ends the walks, then their snapshot.
     pub fn end(self) -> Claimed {
         Claimed {
             changes: self.changes,
-            ended: self.ended,
+            ended: self.ended + self.taken_back.len(),
+            taken_back: self.taken_back,
             over: self.over,
         }
     }
@@ -241,57 +278,87 @@ impl<'a> Claim<'a> {
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
             // Others may want it: readers look here again.
-            Fate::Ready if !self.wants(space) => self.left = self.left.or(Some(row.id())),
-            Fate::Ready => self.ask(space, row, hand),
-            Fate::Waits(until) => self.waiting.push((row.id(), until)),
-            Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
-                self.left = self.left.or(Some(row.id()));
+            Fate::Ready if row.group.is_none() && !self.wants(space) => {
+                self.left = self.left.or(Some(row.id()))
             }
-            // Looked at again, in a new snapshot.
-            Fate::FailedOut | Fate::Expired if self.over.iter().any(|p| p.id == row.id()) => {}
+            Fate::Ready if self.turn.is_some() && row.group.is_some() => {
+                let group = row.group.unwrap_or_default();
+                if !self.meet_in_group(row, group, hand) {
+                    self.left = self.left.or(Some(row.id()));
+                }
+            }
+            Fate::Ready => match self.try_hand_out(space, row, hand) {
+                // Whoever takes a later one instead would be out of order.
+                Handed::Moved => self.moved = Some(row.id()),
+                Handed::Later(until) => self.waiting.push((row.id(), until)),
+                Handed::Stopped => self.left = self.left.or(Some(row.id())),
+                Handed::Out | Handed::Taken => {}
+            },
+            Fate::Waits(until) => self.waiting.push((row.id(), until)),
             Fate::FailedOut | Fate::Expired => {
-                if space.lock(&row.place) {
-                    self.over.push(row.place);
+                if self.lay_out(space, row).is_none() {
+                    self.left = self.left.or(Some(row.id()));
                 }
             }
         }
     }
 
-    fn wants(&self, space: &Space) -> bool {
+    /// Locks a row that is over, to be buried. False: somebody else has it; none: there are enough.
+    pub(super) fn lay_out(&mut self, space: &mut Space, row: &Facts) -> Option<bool> {
+        // Looked at again, in a new snapshot.
+        if self.over.iter().any(|p| p.id == row.id()) {
+            return Some(true);
+        }
+        if self.over.len() >= BURIED {
+            return None;
+        }
+        let is_ours = space.lock(&row.place);
+        if is_ours {
+            self.over.push(row.place);
+        }
+        Some(is_ours)
+    }
+
+    pub(super) fn wants(&self, space: &Space) -> bool {
         self.only
             .is_none_or(|wants| wants(space.value(row::HEADERS)))
     }
 
-    fn ask(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
+    /// Hands a row out, if there is leave.
+    pub(super) fn try_hand_out(
+        &mut self,
+        space: &mut Space,
+        row: &Facts,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Handed {
         let Some(gate) = &mut self.gate else {
-            self.try_hand_out(space, row, self.now, hand);
-            return;
+            return self.hand_out(space, row, self.now, hand);
         };
-        match gate.ask(space) {
-            Leave::Take(at) => {
-                let at = at.unwrap_or(self.now);
-                if !self.try_hand_out(space, row, at, hand)
-                    && let Some(gate) = &mut self.gate
-                {
-                    gate.give_back(space, at);
-                }
-            }
-            Leave::Pass(until) => self.waiting.push((row.id(), until)),
+        let at = match gate.ask(space) {
+            Leave::Take(at) => at.unwrap_or(self.now),
+            Leave::Pass(until) => return Handed::Later(until),
             Leave::Stop => {
                 self.is_stopped = true;
-                self.left = self.left.or(Some(row.id()));
+                return Handed::Stopped;
             }
+        };
+        let handed = self.hand_out(space, row, at, hand);
+        if !matches!(handed, Handed::Out)
+            && let Some(gate) = &mut self.gate
+        {
+            gate.give_back(space, at);
         }
+        handed
     }
 
-    /// Hands a row out, as read at that moment; false when it was not to be had.
-    fn try_hand_out(
+    /// Hands a row out, as read at that moment.
+    fn hand_out(
         &mut self,
         space: &mut Space,
         facts: &Facts,
         at: Micros,
         hand: &mut impl FnMut(&[Value]),
-    ) -> bool {
+    ) -> Handed {
         let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
@@ -312,6 +379,7 @@ impl<'a> Claim<'a> {
                     read_at: Some(at),
                     receipt: Some(receipt),
                     failures,
+                    is_again: true,
                     ..*facts
                 };
                 (space.update(&facts.place, &new), row::After::Is(leased))
@@ -322,11 +390,10 @@ impl<'a> Claim<'a> {
             }
         };
         if !done {
-            // Whoever takes a later one instead would be out of order.
-            if self.renewed < RENEWED && space.is_moved(&facts.place) {
-                self.moved = Some(facts.id());
-            }
-            return false;
+            return match self.renewed < RENEWED && space.is_moved(&facts.place) {
+                true => Handed::Moved,
+                false => Handed::Taken,
+            };
         }
         let shown = Shown {
             receipt: new[row::RECEIPT],
@@ -341,7 +408,7 @@ impl<'a> Claim<'a> {
         ));
         self.ended += usize::from(ended);
         self.changes.push(Change::of(self.q, facts, &after));
-        true
+        Handed::Out
     }
 }
 
@@ -351,6 +418,8 @@ pub struct Idle {
     pub any: bool,
     /// Rows that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
+    /// Others wait for messages of their groups.
+    pub is_blocked: bool,
 }
 
 /// What there is in a span, unless a reader would find something to do now: to hand out, or to
@@ -359,16 +428,25 @@ pub fn idle(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> Option<Idl
     let mut idle = Idle {
         any: false,
         waiting: Vec::new(),
+        is_blocked: false,
     };
+    let mut blocked = HashSet::new();
     let mut space = Space::to_read(q);
     space.seek(rank, from, to);
     while let Some(facts) = space.next() {
         if facts.place.rank == rank {
-            let Fate::Waits(until) = facts.fate(q, now) else {
-                return None;
-            };
             idle.any = true;
-            idle.waiting.push((facts.id(), until));
+            match (facts.fate(q, now), facts.group) {
+                (Fate::Waits(until), _) => idle.waiting.push((facts.id(), until)),
+                (Fate::Ready, Some(group)) => {
+                    let is_known = !blocked.insert(group);
+                    if !is_known && groups::is_ready(q, group, now) {
+                        return None;
+                    }
+                    idle.is_blocked = true;
+                }
+                _ => return None,
+            }
         }
     }
     Some(idle)

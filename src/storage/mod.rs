@@ -13,6 +13,7 @@ pub mod count;
 pub mod exchanges;
 mod find;
 pub mod flight;
+pub mod groups;
 pub mod insert;
 pub mod keys;
 pub mod length;

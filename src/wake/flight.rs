@@ -79,7 +79,7 @@ fn gone(leases: &Leases, stamp: Stamp, known: Option<&Ended>) -> i64 {
 /// whether there is one.
 pub fn ask(q: &Queue, max: i32, wanted: i64, known: Option<&Ended>) -> Answer {
     let key = frontier::key(q);
-    frontier::learn(key, time::now());
+    frontier::learn(q, time::now());
     let answer = board::with(key, true, |h| {
         let now = time::now();
         let counted = h.state.counting.leases(counts::limit(q), now);

@@ -4,6 +4,7 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
+use super::groups::{self, Passed};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
@@ -14,6 +15,7 @@ use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
 use pg_broker_core::frontier::{Dated, Span, Ticket};
+use pg_broker_core::groups::{Note, Ticket as GroupsTicket, bucket};
 
 const ALL: Span = Span::new(0, i64::MAX);
 
@@ -81,6 +83,8 @@ pub struct Looks {
     key: Key,
     ticket: Option<RankTicket>,
     ranks: Vec<(usize, Rank)>,
+    /// In a queue with groups.
+    groups: Option<GroupsTicket>,
 }
 
 /// So often prepared transactions are listed anew after there were too many.
@@ -108,7 +112,7 @@ impl Looks {
         if settings::HINTS.get()
             && board::is_there()
             && !rel::in_recovery()
-            && let Some(looks) = Self::learn(key, now, &own)
+            && let Some(looks) = Self::learn(q, now, &own)
         {
             return looks;
         }
@@ -117,15 +121,16 @@ impl Looks {
             key,
             ticket: None,
             ranks: ranks.collect(),
+            groups: None,
         }
     }
 
-    fn learn(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Self> {
-        let mut answer = Self::ask(key, now, own);
+    fn learn(q: &Queue, now: Micros, own: &[(usize, Span)]) -> Option<Self> {
+        let mut answer = Self::ask(q, now, own);
         if let Some(Answer::NotListed) = answer {
             let prepared = prepared::list();
-            board::with(key, true, |h| suspects::list(h, &prepared));
-            answer = Self::ask(key, now, own);
+            board::with(key(q), true, |h| suspects::list(h, &prepared));
+            answer = Self::ask(q, now, own);
         }
         match answer {
             Some(Answer::Look(looks)) => return Some(looks),
@@ -135,18 +140,27 @@ impl Looks {
         None
     }
 
-    fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
+    fn ask(q: &Queue, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
+        let key = key(q);
         let mut ended = None;
         let answer = board::with(key, true, |h| {
             suspects::settle(h, now, &mut ended);
             if h.state.begin_anew(now, RELIST_INTERVAL) {
                 (0..RANKS).for_each(|rank| h.report(rank, ALL));
+                groups::forget(h);
             }
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }
-            if h.state.is_reliable() {
-                Answer::Look(hinted(key, h, now, own))
+            let groups = match q.options.has_groups() {
+                true => h.groups(true).map(|g| g.ticket()),
+                false => None,
+            };
+            if h.state.is_reliable() && groups.is_some() == q.options.has_groups() {
+                Answer::Look(Looks {
+                    groups,
+                    ..hinted(key, h, now, own)
+                })
             } else {
                 Answer::Unreliable
             }
@@ -190,15 +204,19 @@ impl Looks {
         }
     }
 
-    /// Publishes what was seen.
-    pub fn finish(self, now: Micros) {
-        let Some(ticket) = self.ticket else { return };
+    /// Publishes what was seen, but for messages that were passed because their group was busy, which are
+    /// given: somebody else's to report now, or to be looked at again (true).
+    pub fn finish(self, now: Micros, passed: &[Passed]) -> bool {
+        let Some(ticket) = &self.ticket else {
+            return false;
+        };
+        let again = self.pass(passed);
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
                 match &r.place {
                     Place::Empty | Place::Unknown => {}
                     Place::Unused if r.to_the_end && !r.any => {
-                        h.state.publish_empty_rank(&ticket, *rank);
+                        h.state.publish_empty_rank(ticket, *rank);
                     }
                     Place::Unused if r.any => {
                         h.lane(*rank, true);
@@ -216,13 +234,48 @@ impl Looks {
                     }
                 }
             }
+            for p in &again {
+                h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
+            }
         });
+        !again.is_empty()
+    }
+
+    /// Those of the passed messages that nobody is bound to report.
+    fn pass<'p>(&self, passed: &'p [Passed]) -> Vec<&'p Passed> {
+        let mut again = Vec::new();
+        let Some(ticket) = self.groups.as_ref().filter(|_| !passed.is_empty()) else {
+            return again;
+        };
+        let own = groups::own(self.key);
+        // A few at a time: others want the lock.
+        for part in passed.chunks(256) {
+            let mut refused = [false; 256];
+            board::with(self.key, false, |h| {
+                let has_suspects = h.state.has_suspects();
+                let Some(groups) = h.groups(false) else {
+                    refused.fill(true);
+                    return;
+                };
+                for (p, refused) in part.iter().zip(&mut refused) {
+                    let note = Note {
+                        group: p.group,
+                        id: p.from,
+                        rank: p.rank as u32,
+                    };
+                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
+                    *refused = !groups.pass(ticket, note, p.to, own, has_suspects);
+                }
+            });
+            again.extend(part.iter().zip(refused).filter_map(|(p, r)| r.then_some(p)));
+        }
+        again
     }
 }
 
 /// Has the board learn of prepared transactions what it can.
-pub(super) fn learn(key: Key, now: Micros) {
-    let _ = Looks::learn(key, now, &[]);
+pub(super) fn learn(q: &Queue, now: Micros) {
+    let _ = Looks::learn(q, now, &[]);
 }
 
 /// How many of these queues have to do without a place on the board.
@@ -267,6 +320,11 @@ pub fn created(q: &Queue) {
     board::with(key(q), true, |h| {
         h.state.list();
         h.state.counting.start(counts::limit(q));
+        if q.options.has_groups()
+            && let Some(groups) = h.groups(true)
+        {
+            groups.begin_empty();
+        }
         let ticket = h.state.ranks.begin(now);
         for rank in (0..RANKS).filter(|r| *r != DEFAULT_RANK) {
             h.state.publish_empty_rank(&ticket, rank);
@@ -306,6 +364,7 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
         key,
         ticket: Some(ticket),
         ranks,
+        groups: None,
     }
 }
 
@@ -324,9 +383,7 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
             let mut n = 0;
             for &(rank, id) in part {
                 let rank = usize::try_from(rank).unwrap_or_default();
-                let is_missed = h
-                    .lane(rank, false)
-                    .is_some_and(|lane| !lane.covers(id, by));
+                let is_missed = h.lane(rank, false).is_some_and(|lane| !lane.covers(id, by));
                 if is_missed || h.state.knows_empty(rank) {
                     h.report(rank, Span::one(id));
                     n += 1;

@@ -5,6 +5,7 @@ pub mod counts;
 pub mod deliveries;
 pub mod flight;
 pub mod frontier;
+pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
@@ -26,6 +27,9 @@ fn released<'a>(levels: impl Iterator<Item = &'a mut i32>, level: i32) {
 struct Session;
 
 impl Endings for Session {
+    fn before_commit() {
+        groups::before_commit();
+    }
     fn may_commit_without_waiting() -> bool {
         lease::need_not_wait()
     }
@@ -33,6 +37,7 @@ impl Endings for Session {
         lease::ended();
         touch::commit();
         flight::leave(i32::MIN);
+        groups::ended();
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -44,6 +49,7 @@ impl Endings for Session {
     fn prepare() {
         lease::ended();
         touch::prepare();
+        groups::prepared();
         counts::abort();
         flight::leave(i32::MIN);
         // The board has them.
@@ -55,6 +61,7 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        groups::ended();
         counts::abort();
         flight::leave(i32::MIN);
         waiting::abort();
@@ -68,6 +75,7 @@ impl Endings for Session {
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
+        groups::savepoint_released(level);
         counts::savepoint_released(level);
         flight::savepoint_released(level);
         totals::savepoint_released(level);
@@ -77,6 +85,7 @@ impl Endings for Session {
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
+        groups::savepoint_aborted(level);
         counts::savepoint_aborted(level);
         flight::leave(level);
         totals::savepoint_aborted(level);

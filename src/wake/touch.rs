@@ -86,6 +86,15 @@ pub fn begin(q: &Queue, from: i64) -> Begun {
     Begun { depth }
 }
 
+/// A lower id than was said is among the rows.
+pub fn lower(id: i64) {
+    BUSY.with(|b| {
+        if let Some(busy) = b.borrow_mut().last_mut() {
+            busy.from = busy.from.min(id);
+        }
+    });
+}
+
 /// Work on rows that was begun.
 #[must_use]
 pub struct Begun {
@@ -194,6 +203,11 @@ pub fn pending(key: Key, now: Micros) -> Vec<(usize, Span)> {
             .flat_map(|e| e.touched.pending(now).map(|s| (e.rank, s)))
             .collect()
     })
+}
+
+/// Whether this transaction has done anything in a queue before.
+pub(super) fn has_touched(key: Key) -> bool {
+    TOUCHED.with(|t| t.borrow().iter().any(|e| e.key == key))
 }
 
 pub(super) fn commit() {

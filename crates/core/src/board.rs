@@ -93,6 +93,8 @@ pub struct QueueState {
     relist_at: i64,
     /// Which of the lanes belongs to a rank, plus one; 0 for none.
     pub lanes: [u32; RANKS],
+    /// What is kept of its groups, plus one; 0 for nothing.
+    pub groups: u32,
     pub ranks: RankLane,
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
@@ -126,6 +128,7 @@ impl QueueState {
         self.overrun = 0;
         self.relist_at = 0;
         self.lanes = [0; RANKS];
+        self.groups = 0;
         self.ranks.reset();
         self.suspected = 0;
         self.waiters = Waiters::default();

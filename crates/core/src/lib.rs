@@ -6,6 +6,7 @@ pub mod board;
 pub mod death;
 pub mod frontier;
 pub mod gate;
+pub mod groups;
 pub mod hash;
 pub mod ids;
 pub mod names;
