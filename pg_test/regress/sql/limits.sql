@@ -37,6 +37,21 @@ SELECT body FROM mq.read('keyed', 20);
 SELECT mq.create_queue('grouped', ordering => 'group', rate_limit => 1, rate_interval => '1 hour', rate_key => 'group_key', group_max_in_flight => 2);
 SELECT queue, ordering, rate_limit, rate_interval, rate_burst, rate_key, max_in_flight, group_max_in_flight
 FROM mq.queues WHERE queue = 'grouped';
+SELECT count(mq.send('grouped', to_jsonb(g || n), group_key => g))
+FROM generate_series(1, 3) n, unnest('{a,b}'::text[]) g;
+SELECT body FROM mq.read('grouped', 9) ORDER BY 1;
+SELECT count(*) FROM mq.read('grouped', 9);
+SELECT mq.ack('grouped', id) FROM mq.grouped WHERE state = 'leased' ORDER BY id;
+SELECT count(*) FROM mq.read('grouped', 9);
+-- A read takes no more of a group than this, in a row; others of it wait for these.
+SELECT mq.alter_queue('grouped', reset => '{rate_limit,rate_key}');
+SELECT count(mq.send('grouped', to_jsonb('c' || n), group_key => 'c')) FROM generate_series(1, 3) n;
+SELECT body FROM mq.read('grouped', 9) ORDER BY 1;
+SELECT count(*) FROM mq.read('grouped', 9);
+SELECT mq.ack('grouped', id) FROM mq.grouped WHERE body = '"c1"';
+SELECT count(*) FROM mq.read('grouped', 9);
+SELECT mq.ack('grouped', id) FROM mq.grouped WHERE body = '"c2"';
+SELECT body FROM mq.read('grouped', 9);
 
 -- In flight.
 SELECT mq.create_queue('few', max_in_flight => 3);
