@@ -125,6 +125,8 @@ pub enum Error {
     },
     #[error("queue \"{queue}\": group_key needs a queue with ordered groups")]
     NoGroups { queue: String },
+    #[error("queue \"{0}\": this transaction has messages of as many groups as it may")]
+    TooManyGroups(String),
     #[error("mq.{0} cannot run inside a transaction block")]
     InTransaction(&'static str),
     #[error("queue \"{queue}\": message {id} is leased")]
@@ -210,7 +212,7 @@ impl Error {
             Error::Column { .. } | Error::ExchangeColumn(_) => State::GeneratedAlways,
             Error::Unrouted { .. } => State::NoData,
             Error::TooLarge { .. } => State::ProgramLimitExceeded,
-            Error::Full { .. } => State::ConfigurationLimitExceeded,
+            Error::Full { .. } | Error::TooManyGroups(_) => State::ConfigurationLimitExceeded,
             Error::NotOwner(_)
             | Error::NotExchangeOwner(_)
             | Error::PublishDenied { .. }
@@ -355,6 +357,11 @@ impl Error {
                 quote_literal(queue)
             )),
             Error::NotSupported { hint, .. } => Some(hint.clone()),
+            Error::TooManyGroups(_) => Some(
+                "Commit, and read again: each group is a lock until then. Or raise \
+                 max_locks_per_transaction."
+                    .into(),
+            ),
             Error::NoGroups { queue } => Some(format!(
                 "Leave group_key out, or make a queue with SELECT mq.create_queue({}, \
                  ordering => 'group').",

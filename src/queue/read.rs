@@ -1,7 +1,7 @@
 //! Handing out: where to look is `wake`'s to say, how is storage's.
 
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -118,10 +118,13 @@ fn hand_out_once(
         }
     }
     let is_over = !claim.is_satisfied();
-    let is_to_look_again = looks.finish(now, &turns::passed(&mut claim));
+    let again = turns::pass(q, &looks, &mut claim);
+    let is_to_look_again = !again.is_empty();
+    looks.finish(now, &again);
     let Claimed {
         changes,
         taken_back,
+        has_too_many,
         ended,
         over,
     } = claim.end();
@@ -131,6 +134,9 @@ fn hand_out_once(
     let n = changes.len();
     if let Some(limits) = limits {
         limits.end(n, is_over);
+    }
+    if n == 0 && has_too_many {
+        return Err(Error::TooManyGroups(q.name.clone()));
     }
     deliveries::note(q, changes.iter().map(|c| c.id));
     note(q, taken_back.into_iter().chain(changes));

@@ -6,6 +6,7 @@ use crate::pg::time::{self, Micros};
 use crate::storage::claim::Claim;
 use crate::storage::groups::{self, Taken, Turns};
 use crate::storage::row::{Change, Facts, Fate};
+use crate::wake::frontier::Looks;
 use crate::wake::groups::{self as board, Passed};
 use crate::wake::touch;
 use pg_broker_core::groups::Known;
@@ -23,6 +24,10 @@ impl Turns for Reader<'_> {
         }
     }
 
+    fn give_up(&mut self, group: i64) {
+        board::give_up(self.0, group);
+    }
+
     fn look_up(&mut self, group: i64) -> Known {
         board::look_up(self.0, group)
     }
@@ -37,17 +42,49 @@ impl Turns for Reader<'_> {
     }
 }
 
-/// What a read has met and left because its group was busy.
-pub fn passed(claim: &mut Claim) -> Vec<Passed> {
-    let blocked = claim.take_blocked().into_iter();
-    blocked
+/// Passes what a read has met and left because its group was busy. Gives what is to be looked at
+/// again.
+pub fn pass(q: &Queue, looks: &Looks, claim: &mut Claim) -> Vec<Passed> {
+    let passed: Vec<Passed> = claim
+        .take_blocked()
+        .into_iter()
         .map(|((group, rank), b)| Passed {
             group,
             rank,
             from: b.from,
             to: b.to,
         })
+        .collect();
+    let refused = looks.pass(&passed);
+    refused
+        .iter()
+        .filter_map(|p| pass_after_another_look(q, looks, p))
         .collect()
+}
+
+/// So often a group is looked at again before all of it is.
+const LOOKS: usize = 20;
+
+/// Somebody has left the group since the read began: it is seen what there is now, which takes but a
+/// moment, so that nobody leaves meanwhile.
+fn pass_after_another_look(q: &Queue, looks: &Looks, p: &Passed) -> Option<Passed> {
+    for _ in 0..LOOKS {
+        let Some(ticket) = looks.new_ticket() else {
+            break;
+        };
+        let low = board::look_up(q, p.group).low;
+        let (first, fate) = groups::first(q, p.group, (low, p.to), time::now())?;
+        if looks.pass_with(&ticket, &[*p]).is_empty() {
+            let is_free = !matches!(fate, Fate::Waits(_));
+            return is_free.then(|| Passed {
+                group: p.group,
+                rank: first.place.rank,
+                from: first.id(),
+                to: first.id(),
+            });
+        }
+    }
+    Some(*p)
 }
 
 /// The group that a change may have made a place in: not where a message was sent, or is leased now.

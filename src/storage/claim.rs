@@ -93,16 +93,21 @@ pub struct Claim<'a> {
     is_stopped: bool,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
+    /// Looks at groups in the same snapshot.
+    pub(super) probe: Option<Space<'a>>,
     pinned: Option<Pinned>,
     /// The row that was moved while this one looked.
     moved: Option<i64>,
     renewed: usize,
     queue_name: Value,
     leased: Value,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     ended: usize,
     pub(super) taken_back: Vec<Change>,
-    over: Vec<Place>,
+    pub(super) has_too_many: bool,
+    /// All that follows has to wait.
+    pub(super) is_stopped: bool,
+    pub(super) over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
     /// The first row of the present span that needs somebody's attention and got none.
@@ -113,6 +118,8 @@ pub struct Claim<'a> {
 pub struct Claimed {
     /// What this transaction has done to rows.
     pub changes: Vec<Change>,
+    /// A group was left because this transaction has as many as it may.
+    pub has_too_many: bool,
     /// Messages taken back from somebody whose lease ended.
     pub taken_back: Vec<Change>,
     /// How many had a lease that ended.
@@ -154,6 +161,7 @@ impl<'a> Claim<'a> {
             gate: None,
             is_stopped: false,
             space: None,
+            probe: None,
             pinned: None,
             moved: None,
             renewed: 0,
@@ -162,6 +170,8 @@ impl<'a> Claim<'a> {
             changes: Vec::new(),
             ended: 0,
             taken_back: Vec::new(),
+            has_too_many: false,
+            is_stopped: false,
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
@@ -178,6 +188,7 @@ impl<'a> Claim<'a> {
 
     fn look_anew(&mut self) {
         self.space = None;
+        self.probe = None;
         self.pinned = None;
         self.pinned = Some(Pinned::now());
         self.space = Some(Space::to_write(self.q));
@@ -209,6 +220,7 @@ impl<'a> Claim<'a> {
             changes: self.changes,
             ended: self.ended + self.taken_back.len(),
             taken_back: self.taken_back,
+            has_too_many: self.has_too_many,
             over: self.over,
         }
     }

@@ -15,7 +15,7 @@ use super::LEASE_ENDED;
 use super::claim::{Claim, Handed};
 use super::row::{self, After, Change, Facts, Fate};
 use super::space::Space;
-use crate::catalog::Queue;
+use crate::catalog::{Ordering, Queue};
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
@@ -36,7 +36,9 @@ pub enum Taken {
 /// Who gives groups out, and knows what is known of them beside their rows.
 pub trait Turns {
     fn take(&mut self, group: i64) -> Taken;
-    /// For another look.
+    /// Nothing was done with a group that was taken.
+    fn give_up(&mut self, group: i64);
+    /// What is known of a group that need not be taken.
     fn look_up(&mut self, group: i64) -> Known;
     /// A message is about to be locked, and maybe handed out. False: look again.
     fn hand_out(&mut self, group: i64, id: i64, known: &Known) -> bool;
@@ -114,8 +116,12 @@ impl Claim<'_> {
         let known = turn.done.get(&group).copied();
         let done = match known {
             Some(done) => done,
+            None if self.has_to_wait(&mut turn, group, row) => Done::Upto(i64::MIN),
             None => match turn.turns.take(group) {
-                Taken::Full => Done::Left(i64::MIN),
+                Taken::Full => {
+                    self.has_too_many = true;
+                    Done::Left(i64::MIN)
+                }
                 Taken::Busy => Done::Upto(i64::MIN),
                 Taken::Ours(known) => self.serve(&mut turn, group, known, hand),
             },
@@ -124,6 +130,7 @@ impl Claim<'_> {
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
+                self.is_stopped = self.q.options.ordering == Ordering::Strict;
                 true
             }
             Done::Left(id) => row.id() <= id,
@@ -131,6 +138,17 @@ impl Claim<'_> {
         };
         self.turn = Some(turn);
         is_seen_to
+    }
+
+    /// Whether the first message of the group has to be waited for, as far as the snapshot of the walk
+    /// shows. Most groups that are met and are not free are left at that.
+    fn has_to_wait(&mut self, turn: &mut Turn, group: i64, row: &Facts) -> bool {
+        let known = turn.turns.look_up(group);
+        let probe = self.probe.get_or_insert_with(|| Space::to_read(self.q));
+        probe.seek_group(group, known.low, row.id());
+        let first = probe.next();
+        first.is_some_and(|f| matches!(f.fate(self.q, self.now), Fate::Waits(_)))
+            && !probe.has_changed()
     }
 
     /// Hands out the next messages of a group that was taken.
@@ -141,9 +159,15 @@ impl Claim<'_> {
         mut known: Known,
         hand: &mut impl FnMut(&[Value]),
     ) -> Done {
+        let before = (self.changes.len(), self.taken_back.len(), self.over.len());
         for _ in 0..AGAIN {
             match self.serve_once(turn, group, &known, hand) {
-                Look::Done(done) => return done,
+                Look::Done(done) => {
+                    if before == (self.changes.len(), self.taken_back.len(), self.over.len()) {
+                        turn.turns.give_up(group);
+                    }
+                    return done;
+                }
                 Look::Again => known = turn.turns.look_up(group),
             }
             wait::interruptible();

@@ -204,13 +204,9 @@ impl Looks {
         }
     }
 
-    /// Publishes what was seen, but for messages that were passed because their group was busy, which are
-    /// given: somebody else's to report now, or to be looked at again (true).
-    pub fn finish(self, now: Micros, passed: &[Passed]) -> bool {
-        let Some(ticket) = &self.ticket else {
-            return false;
-        };
-        let again = self.pass(passed);
+    /// Publishes what was seen, and has these looked at again.
+    pub fn finish(self, now: Micros, again: &[Passed]) {
+        let Some(ticket) = &self.ticket else { return };
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
                 match &r.place {
@@ -234,40 +230,56 @@ impl Looks {
                     }
                 }
             }
-            for p in &again {
+            for p in again {
                 h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
             }
         });
-        !again.is_empty()
     }
 
-    /// Those of the passed messages that nobody is bound to report.
-    fn pass<'p>(&self, passed: &'p [Passed]) -> Vec<&'p Passed> {
+    /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
+    /// report.
+    pub fn pass(&self, passed: &[Passed]) -> Vec<Passed> {
+        match &self.groups {
+            Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a new look at a group needs before its snapshot.
+    pub fn new_ticket(&self) -> Option<GroupsTicket> {
+        board::with(self.key, false, |h| Some(h.groups(false)?.ticket())).flatten()
+    }
+
+    /// The same as `pass`, after such a look.
+    pub fn pass_with(&self, ticket: &GroupsTicket, passed: &[Passed]) -> Vec<Passed> {
         let mut again = Vec::new();
-        let Some(ticket) = self.groups.as_ref().filter(|_| !passed.is_empty()) else {
-            return again;
-        };
         let own = groups::own(self.key);
         // A few at a time: others want the lock.
         for part in passed.chunks(256) {
             let mut refused = [false; 256];
-            board::with(self.key, false, |h| {
+            let done = board::with(self.key, false, |h| {
                 let has_suspects = h.state.has_suspects();
-                let Some(groups) = h.groups(false) else {
-                    refused.fill(true);
-                    return;
-                };
+                let groups = h.groups(false)?;
                 for (p, refused) in part.iter().zip(&mut refused) {
                     let note = Note {
                         group: p.group,
-                        id: p.from,
+                        from: p.from,
+                        to: p.to,
                         rank: p.rank as u32,
                     };
                     let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
-                    *refused = !groups.pass(ticket, note, p.to, own, has_suspects);
+                    *refused = !groups.pass(ticket, note, own, has_suspects);
                 }
+                Some(())
             });
-            again.extend(part.iter().zip(refused).filter_map(|(p, r)| r.then_some(p)));
+            if done.flatten().is_none() {
+                refused.fill(true);
+            }
+            again.extend(
+                part.iter()
+                    .zip(refused)
+                    .filter_map(|(p, r)| r.then_some(*p)),
+            );
         }
         again
     }

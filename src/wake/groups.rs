@@ -19,8 +19,6 @@ use pg_broker_core::groups::{Known, Note, UNKNOWN, bucket};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// So many groups one transaction takes at most: each is a lock in the server's table of locks.
-const TAKEN: usize = 256;
 /// So many groups are told of under one lock: readers want it.
 const PART: usize = 256;
 
@@ -84,7 +82,7 @@ pub fn take(q: &Queue, group: i64) -> Taken {
     let is_ours = on(q, |s| {
         let stake = s.groups.entry(group).or_default();
         let is_taken = stake.taken.is_some();
-        if !is_taken && s.taken >= TAKEN {
+        if !is_taken && s.taken >= holders::most_groups() {
             return None;
         }
         let is_ours = is_taken || holders::try_take_group(s.storage, group);
@@ -99,6 +97,19 @@ pub fn take(q: &Queue, group: i64) -> Taken {
         Some(false) => Taken::Busy,
         Some(true) => Taken::Ours(enter(q, group)),
     }
+}
+
+/// Nothing was done with a group that was taken: somebody else may take it now.
+pub fn give_up(q: &Queue, group: i64) {
+    on(q, |s| {
+        if let Some(stake) = s.groups.get_mut(&group)
+            && stake.taken == Some(xact::level())
+        {
+            stake.taken = None;
+            s.taken -= 1;
+            holders::let_group_go(s.storage, group);
+        }
+    });
 }
 
 /// The transaction has taken, or has changed, a group. Only after this may it look for its next
@@ -176,6 +187,7 @@ pub fn sent(q: &Queue, group: i64, id: i64) {
 }
 
 /// Messages that were passed because their group was busy.
+#[derive(Clone, Copy)]
 pub struct Passed {
     pub group: i64,
     pub rank: i16,
@@ -198,7 +210,10 @@ pub(super) fn own(key: Key) -> HashMap<usize, u32> {
 }
 
 fn report(h: &mut Held, note: Note) {
-    h.report(note.rank as usize, Span::one(note.id));
+    h.report(
+        note.rank as usize,
+        Span::new(note.from, note.to.saturating_add(1)),
+    );
 }
 
 /// Tells the board of groups, a part at a time; reports what `tell` gives, and wakes as many.

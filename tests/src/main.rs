@@ -24,6 +24,7 @@ mod figures;
 mod flight;
 mod follow;
 mod grants;
+mod groups;
 mod harness;
 mod isolation;
 mod ledger;
@@ -105,6 +106,7 @@ fn all() -> Vec<harness::Test> {
         fence_crash::tests(),
         property::tests(),
         stress::tests(),
+        groups::tests(),
         oracle::tests(),
         prepared::tests(),
         metrics::tests(),

@@ -72,12 +72,14 @@ struct Slot {
     lates: u32,
 }
 
-/// A message that a reader passed while others were in its bucket.
+/// Messages of a group and rank that a reader passed while others were in its bucket: those from one
+/// id to another. Which of them are still there when the others leave, nobody knows then.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Note {
     pub group: i64,
-    pub id: i64,
+    pub from: i64,
+    pub to: i64,
     pub rank: u32,
 }
 
@@ -225,19 +227,19 @@ impl Groups {
         std::mem::take(&mut self.overrun) != 0
     }
 
-    /// A reader has passed messages of a group, the lowest `id`, the highest `to`, because the group was
-    /// busy. `own`: how many groups of the bucket its own transaction is in. False: they have to be
+    /// A reader has passed messages of a group because the group was busy. `own`: how many groups of the bucket its own transaction is in. False: they have to be
     /// looked at again.
-    pub fn pass(&mut self, ticket: &Ticket, note: Note, to: i64, own: u32, suspects: bool) -> bool {
+    pub fn pass(&mut self, ticket: &Ticket, note: Note, own: u32, suspects: bool) -> bool {
         let then = ticket.left.get(bucket(note.group)).copied();
         let Some(b) = self.at(note.group) else {
             return false;
         };
+        // Too much does no harm.
+        b.passed = b.passed.max(note.to);
         if then != Some(b.left) {
             return false;
         }
         let others = b.busy > own;
-        b.passed = b.passed.max(to);
         if (others || suspects) && !self.note(note) {
             self.overrun = 1;
             return false;
@@ -251,7 +253,8 @@ impl Groups {
             list.iter_mut()
                 .find(|n| n.group == note.group && n.rank == note.rank)
         }) {
-            there.id = there.id.min(note.id);
+            there.from = there.from.min(note.from);
+            there.to = there.to.max(note.to);
             return true;
         }
         match self.notes.get_mut(noted) {
