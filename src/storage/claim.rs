@@ -90,7 +90,6 @@ pub struct Claim<'a> {
     wanted: usize,
     only: Wanted<'a>,
     gate: Option<&'a mut dyn Gate>,
-    is_stopped: bool,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
     /// Looks at groups in the same snapshot.
@@ -159,7 +158,6 @@ impl<'a> Claim<'a> {
             wanted,
             only,
             gate: None,
-            is_stopped: false,
             space: None,
             probe: None,
             pinned: None,

@@ -130,7 +130,7 @@ impl Claim<'_> {
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
-                self.is_stopped = self.q.options.ordering == Ordering::Strict;
+                self.is_stopped |= self.q.options.ordering == Ordering::Strict;
                 true
             }
             Done::Left(id) => row.id() <= id,
