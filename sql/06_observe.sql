@@ -62,7 +62,12 @@ SELECT c.relname::text AS queue,
            WHERE l.locktype = 'advisory' AND l.classid = q.view AND l.objid = 0
              AND l.objsubid = 28017 AND l.granted
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-       END AS active_pid
+       END AS active_pid,
+       q.rate_limit,
+       CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_interval, '1s') END AS rate_interval,
+       CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_burst, q.rate_limit) END AS rate_burst,
+       CASE WHEN q.rate_limit IS NOT NULL THEN q.rate_key END AS rate_key,
+       q.max_in_flight, q.group_max_in_flight
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN mq_internal.reply_queue r ON r.view = q.view

@@ -243,6 +243,18 @@ COMMENT ON COLUMN mq.queues.single_active IS
   'Whether one session at a time is handed messages.';
 COMMENT ON COLUMN mq.queues.active_pid IS
   'With single_active: process id of the session that is handed messages; null: the next that reads.';
+COMMENT ON COLUMN mq.queues.rate_limit IS
+  'How many messages are handed out each rate_interval; null: as many as are read.';
+COMMENT ON COLUMN mq.queues.rate_interval IS
+  'The time that rate_limit counts for.';
+COMMENT ON COLUMN mq.queues.rate_burst IS
+  'How many messages may be handed out at once, where none were for a while.';
+COMMENT ON COLUMN mq.queues.rate_key IS
+  'A header, or ''group_key'': the rate is for each of its values apart; null: for the queue.';
+COMMENT ON COLUMN mq.queues.max_in_flight IS
+  'How many messages may be leased at one time; null: any number.';
+COMMENT ON COLUMN mq.queues.group_max_in_flight IS
+  'How many messages of one group a read takes at most; null: any number.';
 COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 

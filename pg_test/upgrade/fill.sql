@@ -113,3 +113,7 @@ SELECT mq.ack('in groups', id, receipt) FROM mq.read('in groups');
 SELECT mq.create_queue('in line', ordering => 'strict');
 SELECT mq.send('in line', to_jsonb(n), priority => n) FROM generate_series(1, 5) n;
 SELECT mq.release('in line', id, receipt) FROM mq.read('in line', 2);
+-- Queues that hold their readers back.
+SELECT mq.create_queue('held back', rate_limit => 7, rate_interval => '1 minute', rate_burst => 3,
+    rate_key => 'k "x"', max_in_flight => 5);
+SELECT mq.create_queue('held back in groups', ordering => 'group', group_max_in_flight => 2, rate_limit => 9);

@@ -1,6 +1,6 @@
 //! The named options of mq.create_queue and mq.alter_queue, from arguments to settings.
 
-use super::args;
+use super::{args, limits};
 use crate::catalog::{self, Ordering, Overflow, Right, Setting, Settings};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
@@ -27,7 +27,7 @@ const NAMES: [&str; 13] = [
     "single_active",
 ];
 
-fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
+pub(super) fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
     match value {
         Some(v) => Setting::To(v),
         None if reset.iter().any(|r| r == name) => Setting::Reset,
@@ -35,7 +35,7 @@ fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting
     }
 }
 
-fn at_least_one<T: PartialOrd + From<i32> + std::fmt::Display>(
+pub(super) fn at_least_one<T: PartialOrd + From<i32> + std::fmt::Display>(
     queue: &str,
     name: &'static str,
     value: Option<T>,
@@ -133,17 +133,25 @@ fn segment_size(queue: &str, value: Value) -> Result<Option<i32>> {
     }
 }
 
+/// All options that `reset` may name.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(limits::NAMES)
+}
+
 /// What `reset` asks for.
 pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
     let list = args::list(queue, "reset", value, Ty::Text)?.unwrap_or_default();
     list.into_iter()
         .map(|v| match v.as_text() {
-            Some(name) if NAMES.contains(&name.as_str()) => Ok(name),
+            Some(name) if names().any(|n| n == name) => Ok(name),
             Some(name) => Err(Error::argument_hint(
                 queue,
                 "reset",
                 format!("names no option: \"{name}\""),
-                format!("The options are {}.", NAMES.join(", ")),
+                format!(
+                    "The options are {}.",
+                    names().collect::<Vec<_>>().join(", ")
+                ),
             )),
             None => Err(Error::argument(queue, "reset", "must not hold a null")),
         })
@@ -185,11 +193,7 @@ pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Res
     let given =
         (0..NAMES.len()).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
     match given {
-        Some(n) => Err(Error::argument(
-            queue,
-            "reset",
-            format!("names \"{}\", which is also given a value", NAMES[n]),
-        )),
+        Some(n) => Err(Error::reset_and_given(queue, NAMES[n])),
         None => Ok(settings),
     }
 }

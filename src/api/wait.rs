@@ -21,7 +21,7 @@ fn is_ready(name: &str, waiting: &mut Waiting) -> Result<bool> {
     let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
     waiting.join(&q);
     let now = time::now();
-    if q.options.is_paused(now) || !read::any_ready(&q, now) {
+    if q.options.is_paused(now) || !read::any_ready(&q, now)? {
         return Ok(false);
     }
     // Who is told that there is something is the one who gets it.

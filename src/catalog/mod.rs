@@ -6,6 +6,7 @@
 //! transaction. Of its tables a `map` tells, which has rules of its own.
 
 pub mod exchange;
+pub mod limits;
 pub mod map;
 mod options;
 pub mod replies;
@@ -221,8 +222,9 @@ fn load(view: Oid) -> Result<Option<Queue>> {
     let found = spi::connect(|spi| {
         let rows = spi.query(
             &format!(
-                "SELECT {} FROM mq_internal.queue WHERE view = $1",
-                options::COLUMNS
+                "SELECT {}, {} FROM mq_internal.queue WHERE view = $1",
+                options::COLUMNS,
+                limits::COLUMNS
             ),
             &[Ty::Oid],
             &[Value::oid(view)],

@@ -1,5 +1,6 @@
 //! The options of a queue, as stored and as asked for.
 
+use super::limits::Limits;
 use crate::pg::array;
 use crate::pg::spi::Rows;
 use crate::pg::time::{Interval, Micros};
@@ -39,6 +40,7 @@ pub struct Options {
     pub ordering: Ordering,
     /// One session at a time is handed messages.
     pub single_active: bool,
+    pub limits: Limits,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -48,6 +50,8 @@ pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_fa
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
      segment_size, ordering, single_active";
+/// How many columns that are: after them come those of the limits.
+const LIMITS: usize = 19;
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -75,6 +79,7 @@ impl Default for Options {
             segment_size: None,
             ordering: Ordering::None,
             single_active: false,
+            limits: Limits::default(),
             paused: false,
             paused_until: None,
         }
@@ -110,6 +115,7 @@ impl Options {
                 .and_then(|name| Ordering::named(&name))
                 .unwrap_or(d.ordering),
             single_active: at(18).as_bool().unwrap_or(false),
+            limits: Limits::from_row(rows, LIMITS),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -224,6 +230,7 @@ impl Settings {
             segment_size: self.segment_size.over_opt(p.segment_size),
             ordering: p.ordering,
             single_active: self.single_active.over(p.single_active, d.single_active),
+            limits: p.limits.clone(),
             paused: p.paused,
             paused_until: p.paused_until,
         }

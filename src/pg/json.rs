@@ -31,6 +31,39 @@ impl Value {
         }
     }
 
+    /// The member with this key as text, a string without its quotes; none as for `member`. Leaves
+    /// nothing behind, so that it can be asked of many rows.
+    pub fn member_text(self, key: &str) -> Option<String> {
+        if self.null {
+            return None;
+        }
+        let len = i32::try_from(key.len()).ok()?;
+        // SAFETY: the value is a jsonb; what is found points into the detoasted copy, and is copied out
+        // of it before that is freed, which is only where it is not the value itself.
+        unsafe {
+            let whole = self.datum.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = pg_sys::pg_detoast_datum(whole);
+            let jb = plain.cast::<pg_sys::Jsonb>();
+            let mut text = None;
+            if (*jb).root.header & pg_sys::JB_FOBJECT != 0 {
+                let mut found = pg_sys::JsonbValue::default();
+                let member = pg_sys::getKeyJsonValueFromContainer(
+                    &raw mut (*jb).root,
+                    key.as_ptr().cast(),
+                    len,
+                    &raw mut found,
+                );
+                if !member.is_null() {
+                    text = Some(text_of(&mut found));
+                }
+            }
+            if plain != whole {
+                pg_sys::pfree(plain.cast());
+            }
+            text
+        }
+    }
+
     /// The text of a `jsonb` string; none for anything else.
     pub fn jsonb_string_text(self) -> Option<String> {
         serde_json::from_str(&self.jsonb_text()?).ok()
@@ -78,6 +111,26 @@ impl Value {
             pg_sys::GetAttributeByNum(row.cast(), n, &mut null)
         };
         Value::raw(datum, null)
+    }
+}
+
+/// A value found in a `jsonb` as text.
+///
+/// # Safety
+/// It was found by PostgreSQL, and what it points into is still there.
+unsafe fn text_of(found: &mut pg_sys::JsonbValue) -> String {
+    // SAFETY: the type tells which of the union it is; the new jsonb is freed once it is text.
+    unsafe {
+        if found.type_ == pg_sys::jbvType::jbvString {
+            let (at, len) = (found.val.string.val, found.val.string.len);
+            let bytes =
+                std::slice::from_raw_parts(at.cast::<u8>(), usize::try_from(len).unwrap_or(0));
+            return String::from_utf8_lossy(bytes).into_owned();
+        }
+        let jsonb = pg_sys::JsonbValueToJsonb(found);
+        let text = Value::raw(Datum::from(jsonb), false).jsonb_text();
+        pg_sys::pfree(jsonb.cast());
+        text.unwrap_or_default()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod aside;
 pub mod bell;
 pub mod blames;
 pub mod board;
+pub mod buckets;
 mod calm;
 pub mod entry;
 pub mod event;

@@ -335,7 +335,8 @@ impl Waiter {
                     until = until.min(check);
                 }
             }
-            if let Some(due) = h.next_due() {
+            let opens_at = h.state.gate.opens_at();
+            if let Some(due) = h.next_due().into_iter().chain(opens_at).min() {
                 // What fell due before the last look and was left is not for us, as in a pause.
                 let is_left = due <= looked_at;
                 must_look |= due <= now && !is_left;

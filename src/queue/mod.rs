@@ -4,6 +4,7 @@ pub mod active;
 pub mod bury;
 pub mod filter;
 pub mod life;
+pub mod limits;
 pub mod look;
 mod note;
 pub mod publish;

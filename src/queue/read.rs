@@ -8,10 +8,11 @@ use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::pg::wait;
 use crate::queue::bury;
+use crate::queue::limits;
 use crate::queue::note::note;
 use crate::queue::tend;
 use crate::queue::turns::{self, Reader};
-use crate::storage::claim::{self, Claim, Claimed, Take, Wanted};
+use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
 use crate::storage::groups::Turns;
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
@@ -91,6 +92,13 @@ struct CameTo {
     is_to_look_again: bool,
 }
 
+impl CameTo {
+    const NOTHING: Self = CameTo {
+        handed: 0,
+        is_to_look_again: false,
+    };
+}
+
 fn hand_out_once(
     q: &Queue,
     qty: i64,
@@ -107,11 +115,17 @@ fn hand_out_once(
         None => Looks::begin(q, now),
     };
     if looks.is_empty() {
-        return Ok(CameTo {
-            handed: 0,
-            is_to_look_again: false,
-        });
+        limits::found_nothing(q, now);
+        return Ok(CameTo::NOTHING);
     }
+    let mut limits = None;
+    if q.options.limits.hold_back() {
+        limits = limits::enter(q, qty, now)?;
+        if limits.is_none() {
+            return Ok(CameTo::NOTHING);
+        }
+    }
+    let most = limits.as_ref().map_or(wanted, |l| l.most(wanted));
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
     let mut turns = Reader(q);
@@ -119,7 +133,8 @@ fn hand_out_once(
         true => Some(&mut turns),
         false => None,
     };
-    let mut claim = Claim::new(q, wanted, only, take, turns, now);
+    let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
+    let mut claim = Claim::new(q, most, only, take, turns, now).through(gate);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
@@ -138,6 +153,7 @@ fn hand_out_once(
             claim.renew();
         }
     }
+    let is_over = !claim.is_satisfied();
     let again = turns::pass(q, &looks, &mut claim);
     let is_to_look_again = !again.is_empty();
     looks.finish(now, &again);
@@ -153,6 +169,9 @@ fn hand_out_once(
         lease::end(clean);
     }
     let n = changes.len();
+    if let Some(limits) = limits {
+        limits.end(n, is_over);
+    }
     if n == 0 && has_too_many {
         return Err(Error::TooManyGroups(q.name.clone()));
     }
@@ -175,16 +194,20 @@ fn hand_out_once(
 
 /// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
 /// does: so who waits knows when the next message comes due.
-pub fn any_ready(q: &Queue, now: Micros) -> bool {
+pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
-        return false;
+        limits::found_nothing(q, now);
+        return Ok(false);
+    }
+    if limits::is_shut(q, now)? {
+        return Ok(false);
     }
     let mut is_blocked = false;
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
         let Some(idle) = claim::idle(q, rank, from, to, now) else {
-            return true;
+            return Ok(true);
         };
         is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
@@ -193,7 +216,8 @@ pub fn any_ready(q: &Queue, now: Micros) -> bool {
     if !is_blocked {
         looks.finish(now, &[]);
     }
-    false
+    limits::found_nothing(q, now);
+    Ok(false)
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::time::{self, Interval, Micros};
 use crate::queue::bury;
+use crate::queue::limits;
 use crate::queue::note::{note, note_leaving, note_locked};
 use crate::storage::length;
 use crate::storage::lookup::{self, Repair, Repaired};
@@ -108,7 +109,11 @@ pub fn reject(q: &Queue, list: &[HandOut], reason: Option<&str>, now: Micros) ->
 /// Gives the ids whose lease now ends at `due`.
 pub fn extend(q: &Queue, list: &[HandOut], due: Micros, now: Micros) -> Vec<i64> {
     let begun = touch::begin(q, lowest(list));
-    let done = noted(q, settle::extend(q, list, due, now));
+    let may = |ends: Option<Micros>| {
+        let has_ended = ends.is_none_or(|at| at <= time::now());
+        limits::may_extend(q, has_ended)
+    };
+    let done = noted(q, settle::extend(q, list, due, now, may));
     begun.told();
     done
 }

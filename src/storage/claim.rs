@@ -50,6 +50,38 @@ const BURIED: usize = 64;
 /// Which of the messages that are ready a reader wants, by headers and body; all, where none is told.
 pub type Wanted<'a> = Option<&'a dyn Fn(Value, Value) -> bool>;
 
+/// Who is asked for leave before a message that is ready is handed out.
+pub trait Gate {
+    fn ask(&mut self, row: &dyn Met) -> Leave;
+    /// The row for which leave was given then was not to be had.
+    fn give_back(&mut self, row: &dyn Met, at: Micros);
+}
+
+pub enum Leave {
+    /// To be handed out, at that moment if it is told.
+    Take(Option<Micros>),
+    /// Not before that; others may be.
+    Pass(Micros),
+    /// Nothing may.
+    Stop,
+}
+
+/// What a gate may want to know of a row.
+pub trait Met {
+    fn header(&self, name: &str) -> Option<String>;
+    fn group(&self) -> Option<String>;
+}
+
+impl Met for Space<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        self.value(row::HEADERS).member_text(name)
+    }
+
+    fn group(&self) -> Option<String> {
+        self.value(row::GROUP_KEY).as_text()
+    }
+}
+
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
     pub(super) q: &'a Queue,
@@ -59,6 +91,7 @@ pub struct Claim<'a> {
     take: Take,
     wanted: usize,
     only: Wanted<'a>,
+    gate: Option<&'a mut dyn Gate>,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
     /// Looks at groups in the same snapshot.
@@ -108,6 +141,10 @@ pub enum Handed {
     Taken,
     /// A new snapshot shows it elsewhere.
     Moved,
+    /// There is no leave before that; others may have it.
+    Later(Micros),
+    /// There is no leave for any.
+    Stopped,
 }
 
 impl<'a> Claim<'a> {
@@ -127,6 +164,7 @@ impl<'a> Claim<'a> {
             take,
             wanted,
             only,
+            gate: None,
             space: None,
             probe: None,
             pinned: None,
@@ -147,6 +185,12 @@ impl<'a> Claim<'a> {
         };
         claim.look_anew();
         claim
+    }
+
+    /// Has the reader ask for leave.
+    pub fn through(mut self, gate: Option<&'a mut dyn Gate>) -> Self {
+        self.gate = gate;
+        self
     }
 
     fn look_anew(&mut self) {
@@ -270,6 +314,8 @@ impl<'a> Claim<'a> {
             Fate::Ready => match self.try_hand_out(space, row, hand) {
                 // Whoever takes a later one instead would be out of order.
                 Handed::Moved => self.moved = Some(row.id()),
+                Handed::Later(until) => self.waiting.push((row.id(), until)),
+                Handed::Stopped => self.left = self.left.or(Some(row.id())),
                 Handed::Out | Handed::Taken => {}
             },
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
@@ -302,10 +348,39 @@ impl<'a> Claim<'a> {
             .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))
     }
 
+    /// Hands a row out, if there is leave.
     pub(super) fn try_hand_out(
         &mut self,
         space: &mut Space,
+        row: &Facts,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Handed {
+        let Some(gate) = &mut self.gate else {
+            return self.hand_out(space, row, self.now, hand);
+        };
+        let at = match gate.ask(space) {
+            Leave::Take(at) => at.unwrap_or(self.now),
+            Leave::Pass(until) => return Handed::Later(until),
+            Leave::Stop => {
+                self.is_stopped = true;
+                return Handed::Stopped;
+            }
+        };
+        let handed = self.hand_out(space, row, at, hand);
+        if !matches!(handed, Handed::Out)
+            && let Some(gate) = &mut self.gate
+        {
+            gate.give_back(space, at);
+        }
+        handed
+    }
+
+    /// Hands a row out, as read at that moment.
+    fn hand_out(
+        &mut self,
+        space: &mut Space,
         facts: &Facts,
+        at: Micros,
         hand: &mut impl FnMut(&[Value]),
     ) -> Handed {
         let mut new = space.edited(|_| ());
@@ -320,12 +395,12 @@ impl<'a> Claim<'a> {
         let (done, after) = match self.take {
             Take::Until(due) => {
                 new[row::DUE] = Value::timestamptz(due);
-                new[row::READ_AT] = Value::timestamptz(self.now);
+                new[row::READ_AT] = Value::timestamptz(at);
                 let receipt = rel::random_receipt();
                 new[row::RECEIPT] = Value::int8(receipt);
                 let leased = Facts {
                     due: Some(due),
-                    read_at: Some(self.now),
+                    read_at: Some(at),
                     receipt: Some(receipt),
                     failures,
                     is_again: true,

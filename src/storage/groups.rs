@@ -126,7 +126,7 @@ impl Claim<'_> {
         let is_seen_to = match done {
             Done::Upto(id) if row.id() > id => {
                 turn.block(group, row);
-                self.is_stopped = self.q.options.ordering == Ordering::Strict;
+                self.is_stopped |= self.q.options.ordering == Ordering::Strict;
                 true
             }
             Done::Left(id) => row.id() <= id,
@@ -308,6 +308,8 @@ impl Claim<'_> {
                 return Look::Again;
             }
         }
+        let most = q.options.limits.group_max_in_flight.unwrap_or(i32::MAX);
+        let mut taken = 0;
         let mut next = Some(first);
         while let Some(facts) = next {
             match facts.fate(q, self.now) {
@@ -322,7 +324,7 @@ impl Claim<'_> {
                     _ => break,
                 },
             }
-            if self.is_satisfied() {
+            if self.is_satisfied() || taken >= most {
                 break;
             }
             let is_first = facts.id() == first.id();
@@ -340,7 +342,11 @@ impl Claim<'_> {
                 }
             }
             match self.try_hand_out(&mut space, &facts, hand) {
-                Handed::Out => upto = facts.id(),
+                Handed::Out => {
+                    upto = facts.id();
+                    taken += 1;
+                }
+                Handed::Later(_) | Handed::Stopped => return Look::Done(Done::Left(upto)),
                 Handed::Moved if is_first => return Look::Again,
                 Handed::Moved | Handed::Taken => break,
             }

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod count;
 pub mod exchanges;
 mod find;
+pub mod flight;
 pub mod groups;
 pub mod insert;
 pub mod keys;

@@ -139,19 +139,12 @@ impl Looks {
         let key = key(q);
         let own = touch::pending(key, now);
         // What is prepared on a standby is not known before it is promoted.
-        if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
-            match Self::ask(q, now, &own, positions.as_ref()) {
-                Some(Answer::Look(looks)) => return looks,
-                Some(Answer::Unreliable) => {}
-                Some(Answer::NotListed) => {
-                    let prepared = prepared::list();
-                    board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(q, now, &own, positions.as_ref()) {
-                        return looks;
-                    }
-                }
-                None => make_room(),
-            }
+        if settings::HINTS.get()
+            && board::is_there()
+            && !rel::in_recovery()
+            && let Some(looks) = Self::learn(q, now, &own, positions.as_ref())
+        {
+            return looks;
         }
         let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, None, &[])));
         Looks {
@@ -161,6 +154,26 @@ impl Looks {
             groups: None,
             positions: None,
         }
+    }
+
+    fn learn(
+        q: &Queue,
+        now: Micros,
+        own: &[(usize, Span)],
+        positions: Option<&Rc<RefCell<Positions>>>,
+    ) -> Option<Self> {
+        let mut answer = Self::ask(q, now, own, positions);
+        if let Some(Answer::NotListed) = answer {
+            let prepared = prepared::list();
+            board::with(key(q), true, |h| suspects::list(h, &prepared));
+            answer = Self::ask(q, now, own, positions);
+        }
+        match answer {
+            Some(Answer::Look(looks)) => return Some(looks),
+            Some(_) => {}
+            None => make_room(),
+        }
+        None
     }
 
     fn ask(
@@ -345,6 +358,11 @@ impl Looks {
     }
 }
 
+/// Has the board learn of prepared transactions what it can.
+pub(super) fn learn(q: &Queue, now: Micros) {
+    let _ = Looks::learn(q, now, &[], None);
+}
+
 /// How many of these queues have to do without a place on the board.
 pub fn without_place(queues: &[Outline]) -> usize {
     if !board::is_there() || rel::in_recovery() {
@@ -455,6 +473,11 @@ fn hinted(
 /// Rows that may be handed out, found by who went through all of them: those that readers would not
 /// look at are reported.
 pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
+    // Those of a key that has no token are put off, though they are ready.
+    let by = match q.options.limits.rate_key {
+        Some(_) => Micros::MAX,
+        None => now,
+    };
     // A few at a time: readers want the lock.
     for part in ready.chunks(256) {
         let mut calls = Calls::none();
@@ -462,9 +485,7 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
             let mut n = 0;
             for &(rank, id) in part {
                 let rank = usize::try_from(rank).unwrap_or_default();
-                let is_missed = h
-                    .lane(rank, false)
-                    .is_some_and(|lane| !lane.covers(id, now));
+                let is_missed = h.lane(rank, false).is_some_and(|lane| !lane.covers(id, by));
                 if is_missed || h.state.knows_empty(rank) {
                     h.report(rank, Span::one(id));
                     n += 1;

@@ -3,12 +3,14 @@
 
 pub mod counts;
 pub mod deliveries;
+pub mod flight;
 pub mod frontier;
 pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
 mod positions;
+pub mod rate;
 mod suspects;
 pub mod totals;
 pub mod touch;
@@ -35,6 +37,7 @@ impl Endings for Session {
     fn commit() {
         lease::ended();
         touch::commit();
+        flight::leave(i32::MIN);
         groups::ended();
         totals::commit();
         deliveries::commit();
@@ -49,6 +52,7 @@ impl Endings for Session {
         touch::prepare();
         groups::prepared();
         counts::abort();
+        flight::leave(i32::MIN);
         // The board has them.
         totals::abort();
         deliveries::commit();
@@ -60,6 +64,7 @@ impl Endings for Session {
         touch::abort();
         groups::ended();
         counts::abort();
+        flight::leave(i32::MIN);
         waiting::abort();
         totals::abort();
         deliveries::abort(blame);
@@ -73,6 +78,7 @@ impl Endings for Session {
         touch::savepoint_released(level);
         groups::savepoint_released(level);
         counts::savepoint_released(level);
+        flight::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
         notify::savepoint_released(level);
@@ -82,6 +88,7 @@ impl Endings for Session {
         touch::savepoint_aborted(level);
         groups::savepoint_aborted(level);
         counts::savepoint_aborted(level);
+        flight::leave(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
         notify::savepoint_aborted(level);

@@ -23,6 +23,7 @@ pub(super) fn list(h: &mut Held, prepared: &[u32]) {
             rank: ANY_RANK,
             ids: ALL,
             counted: [0; TOTALS],
+            promised: 0,
         });
     }
     h.state.list();

@@ -23,6 +23,7 @@ mod fence;
 mod fence_crash;
 mod figures;
 mod filters;
+mod flight;
 mod follow;
 mod grants;
 mod groups;
@@ -50,6 +51,7 @@ mod prepared;
 mod processes;
 mod promotion;
 mod property;
+mod rates;
 mod readers;
 mod reference;
 mod reply_queues;
@@ -113,6 +115,8 @@ fn all() -> Vec<harness::Test> {
         prepared::tests(),
         metrics::tests(),
         plans::tests(),
+        rates::tests(),
+        flight::tests(),
         readers::tests(),
         filters::tests(),
         active::tests(),
