@@ -371,18 +371,32 @@ async fn a_bury_makes_way(cx: Cx) {
     }
 }
 
-/// One transaction takes 256 groups; those that it left are there for others at once.
+/// One transaction takes as many groups as may be, and is told when there are more; those that it left
+/// are there for others at once.
 async fn more_groups_than_fit(cx: Cx) {
     let [c, b, x] = sessions(&cx).await;
-    b.run("SELECT mq.send('q', to_jsonb(n), group_key => 'g' || n) FROM generate_series(1, 300) n")
-        .await;
+    let most = c
+        .int(
+            "SELECT current_setting('max_connections')::int \
+             * current_setting('max_locks_per_transaction')::int / 4",
+        )
+        .await as usize;
+    b.run(&format!(
+        "SELECT mq.send_batch('q', (SELECT array_agg(to_jsonb(n)) FROM generate_series(1, {0}) n), \
+         group_keys => (SELECT array_agg('g' || n) FROM generate_series(1, {0}) n))",
+        most + 44
+    ))
+    .await;
+    let all = format!("'q', {}", most + 100);
     c.run("BEGIN").await;
-    assert_eq!(c.hands("'q', 300").await.len(), 256);
-    assert_eq!(c.hands("'q', 300").await.len(), 0);
+    assert_eq!(c.hands(&all).await.len(), most);
+    c.run("SAVEPOINT s").await;
+    c.refused(&format!("SELECT mq.read({all})"), "53400").await;
+    c.run("ROLLBACK TO s").await;
     assert_eq!(x.hands("'q', 20").await.len(), 20);
     c.run("COMMIT").await;
-    assert_eq!(c.hands("'q', 300").await.len(), 24);
-    assert_eq!(c.hands("'q', 300").await.len(), 0);
+    assert_eq!(c.hands(&all).await.len(), 24);
+    assert_eq!(c.hands(&all).await.len(), 0);
 }
 
 /// All messages of a strict queue are one group, whatever their priority.

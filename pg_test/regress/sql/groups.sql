@@ -338,7 +338,7 @@ SELECT count(mq.send('many', to_jsonb(n), group_key => n::text)) FROM generate_s
 SELECT count(mq.send('many', to_jsonb(n), group_key => (n % 300)::text)) FROM generate_series(300, 599) n;
 BEGIN;
 SELECT count(*), count(DISTINCT group_key), max(body::int) FILTER (WHERE body::int < 300) FROM mq.read('many', 600, '1 hour');
--- not one more in this transaction, but those that have none
+-- those that have none, too
 SELECT count(*) FROM mq.read('many', 600, '1 hour');
 SELECT mq.send('many', '"any"') > 0 AS sent;
 SELECT pg_temp.reads('many', 600);
