@@ -114,7 +114,7 @@ pub async fn alive(c: &Conn) {
     for row in queues {
         let queue = row[0].clone().unwrap();
         let (literal, view) = (queue.replace('\'', "''"), queue.replace('"', "\"\""));
-        c.run(&format!("SELECT mq.resume('{literal}'); SELECT mq.alter_queue('{literal}', reset => ARRAY['max_length', 'max_bytes'])")).await;
+        c.run(&format!("SELECT mq.resume('{literal}'); SELECT mq.alter_queue('{literal}', reset => ARRAY['max_length', 'max_bytes', 'rate_limit', 'rate_interval', 'rate_burst', 'rate_key', 'max_in_flight'])")).await;
         let top = format!(
             "SELECT greatest((SELECT max(id) FROM mq.\"{view}\"), (SELECT max(id) FROM mq.\"{view}_archive\"), 0)"
         );
