@@ -115,7 +115,8 @@ const GROUP: u16 = 3;
 /// How many groups one transaction may take: a quarter of what the server's table of locks has room for.
 pub fn most_groups() -> usize {
     // SAFETY: reads settings.
-    let locks = unsafe { i64::from(pg_sys::max_locks_per_xact) * i64::from(pg_sys::MaxConnections) };
+    let locks =
+        unsafe { i64::from(pg_sys::max_locks_per_xact) * i64::from(pg_sys::MaxConnections) };
     usize::try_from(locks / 4).unwrap_or_default().max(16)
 }
 

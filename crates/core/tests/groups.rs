@@ -17,17 +17,23 @@ fn groups() -> Box<Groups> {
 }
 
 fn note(group: i64, id: i64) -> Note {
-    Note { group, id, rank: 5 }
+    Note {
+        group,
+        from: id,
+        to: id,
+        rank: 5,
+    }
 }
 
 fn pass(g: &mut Groups, ticket: &Ticket, group: i64, id: i64) -> bool {
-    g.pass(ticket, note(group, id), id, 0, false)
+    g.pass(ticket, note(group, id), 0, false)
 }
 
 /// The messages that who leaves a group has to report.
 fn leave(g: &mut Groups, group: i64) -> Vec<i64> {
     let mut ids = Vec::new();
-    g.leave(group, |n| ids.push(n.id));
+    g.leave(group, |n| ids.extend([n.from, n.to]));
+    ids.dedup();
     ids.sort_unstable();
     ids
 }
@@ -62,6 +68,7 @@ fn left_meanwhile() {
     let ticket = g.ticket();
     assert_eq!(leave(&mut g, G), NOTHING);
     assert!(!pass(&mut g, &ticket, G, 7), "it has to look again");
+    assert_eq!(known(&g).passed, 7, "who comes meanwhile finds it");
     // Those of other buckets do not matter.
     let ticket = g.ticket();
     g.enter(OTHER);
@@ -85,7 +92,11 @@ fn entered_and_left_meanwhile() {
 fn entered_after() {
     let mut g = groups();
     let ticket = g.ticket();
-    assert!(g.pass(&ticket, note(G, 7), 12, 0, false));
+    let seven_to_twelve = Note {
+        to: 12,
+        ..note(G, 7)
+    };
+    assert!(g.pass(&ticket, seven_to_twelve, 0, false));
     g.enter(G);
     assert_eq!(known(&g).passed, 12, "so far it has to look");
     assert_eq!(
@@ -113,13 +124,13 @@ fn own_groups() {
     g.enter(G);
     g.enter(H);
     let ticket = g.ticket();
-    assert!(g.pass(&ticket, note(G, 7), 7, 2, false));
+    assert!(g.pass(&ticket, note(G, 7), 2, false));
     assert_eq!(leave(&mut g, G), NOTHING, "nothing was noted");
     assert_eq!(leave(&mut g, H), NOTHING);
     g.enter(G);
     g.enter(H);
     let ticket = g.ticket();
-    assert!(g.pass(&ticket, note(G, 7), 7, 1, false));
+    assert!(g.pass(&ticket, note(G, 7), 1, false));
     assert_eq!(leave(&mut g, G), [7], "one of the two is another's");
 }
 
@@ -140,7 +151,7 @@ fn several_in_a_bucket() {
 }
 
 #[test]
-fn notes_keep_the_lowest() {
+fn notes_keep_the_first_and_the_last() {
     let mut g = groups();
     g.enter(G);
     let ticket = g.ticket();
@@ -149,11 +160,16 @@ fn notes_keep_the_lowest() {
     }
     let high = Note {
         rank: 0,
+        to: 30,
         ..note(G, 20)
     };
-    assert!(g.pass(&ticket, high, 30, 0, false));
+    assert!(g.pass(&ticket, high, 0, false));
     assert_eq!(known(&g).passed, 30);
-    assert_eq!(leave(&mut g, G), [7, 20], "one for each rank");
+    assert_eq!(
+        leave(&mut g, G),
+        [7, 9, 20, 30],
+        "from the first to the last of each rank"
+    );
 }
 
 /// No room for a note: the reader has to look again, and who leaves says that somebody must be woken.
@@ -176,7 +192,12 @@ fn notes_full() {
     assert_eq!(leave(&mut g, OTHER), NOTHING);
     assert!(g.take_overrun());
     assert!(!g.take_overrun(), "once");
-    assert_eq!(leave(&mut g, G).len(), passed);
+    let told = leave(&mut g, G);
+    assert_eq!(
+        (told.len(), told[0], told[1]),
+        (passed + 1, 0, 1),
+        "and 5 once more"
+    );
     g.enter(OTHER);
     let ticket = g.ticket();
     assert!(pass(&mut g, &ticket, OTHER, 7), "there is room again");
@@ -191,14 +212,11 @@ fn prepared() {
     g.enter(G);
     let ticket = g.ticket();
     g.leave_prepared(G);
-    assert!(
-        g.pass(&ticket, note(G, 7), 7, 0, true),
-        "nobody has left yet"
-    );
+    assert!(g.pass(&ticket, note(G, 7), 0, true), "nobody has left yet");
     let ticket = g.ticket();
-    assert!(g.pass(&ticket, note(OTHER, 8), 8, 0, true));
+    assert!(g.pass(&ticket, note(OTHER, 8), 0, true));
     let mut told = Vec::new();
-    g.forget(|n| told.push(n.id));
+    g.forget(|n| told.push(n.from));
     told.sort_unstable();
     assert_eq!(told, [7, 8]);
     assert!(!pass(&mut g, &ticket, G, 9), "it began before");
