@@ -39,10 +39,8 @@ async fn queue(c: &Conn, most: i64, messages: i64) {
 async fn all_can_be_had(c: &Conn, most: i64) {
     let had = "WITH r AS (SELECT id, receipt FROM mq.read('q', 100)) \
                SELECT count(*) FROM r WHERE mq.release('q', id, receipt)";
-    c.until(&format!(
-        "SELECT count(*) = 0 FROM mq.q WHERE state = 'leased'"
-    ))
-    .await;
+    c.until("SELECT count(*) = 0 FROM mq.q WHERE state = 'leased'")
+        .await;
     assert!(
         c.int("SELECT count(*) FROM mq.q WHERE state = 'ready'")
             .await
