@@ -129,6 +129,7 @@ pub fn find(places: &mut [Keyed], key: u64, fresh: Bucket, now: i64) -> Result<&
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

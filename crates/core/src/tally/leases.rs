@@ -58,6 +58,7 @@ impl Tally {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::{Cell, Ids, Part, Wait};
     use super::*;
