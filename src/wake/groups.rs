@@ -169,7 +169,9 @@ pub fn learn(q: &Queue, group: i64, known: &Known, low: i64, clean: i64) {
     let key = frontier::key(q);
     if settings::HINTS.get() && !touch::has_touched(key) {
         board::with(key, false, |h| {
-            if let Some(groups) = h.groups(false) {
+            if !h.state.has_suspects()
+                && let Some(groups) = h.groups(false)
+            {
                 groups.learn(group, known, low, clean);
             }
         });

@@ -285,9 +285,11 @@ impl Groups {
             clean: 0,
             passed: b.passed,
         };
-        if let Some(s) = self.slots.get(slot(group)).filter(|s| s.group == group) {
+        // What a prepared transaction has sent, nobody announces.
+        let slot = self.slots.get(slot(group));
+        if let Some(s) = slot.filter(|s| s.group == group && !suspects) {
             known.low = s.low;
-            if s.lates == b.lates && !suspects {
+            if s.lates == b.lates {
                 known.clean = s.clean;
             }
         }
