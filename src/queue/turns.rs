@@ -56,10 +56,20 @@ pub fn pass(q: &Queue, looks: &Looks, claim: &mut Claim) -> Vec<Passed> {
         })
         .collect();
     let refused = looks.pass(&passed);
-    refused
+    let mut again: Vec<Passed> = refused
         .iter()
         .filter_map(|p| pass_after_another_look(q, looks, p))
-        .collect()
+        .collect();
+    let heads = claim.take_heads();
+    if looks.ticket.is_some() {
+        again.extend(heads.into_iter().map(|(group, first)| Passed {
+            group,
+            rank: first.rank,
+            from: first.id,
+            to: first.id,
+        }));
+    }
+    again
 }
 
 /// So often a group is looked at again before all of it is.

@@ -221,6 +221,12 @@ impl<'a> Claim<'a> {
         turn.map_or_else(Vec::new, |t| t.blocked.drain().collect())
     }
 
+    /// The first messages of groups that come later, whether somebody looks there or not.
+    pub fn take_heads(&mut self) -> Vec<(i64, Place)> {
+        let turn = self.turn.as_mut();
+        turn.map_or_else(Vec::new, |t| t.heads.drain().collect())
+    }
+
     /// Ends the walks, then their snapshot.
     pub fn end(self) -> Claimed {
         Claimed {

@@ -13,7 +13,7 @@
 
 use super::LEASE_ENDED;
 use super::claim::{Claim, Handed};
-use super::row::{self, After, Change, Facts, Fate};
+use super::row::{self, After, Change, Facts, Fate, Place};
 use super::space::Space;
 use crate::catalog::{Ordering, Queue};
 use crate::pg::table::Pinned;
@@ -65,6 +65,8 @@ enum Done {
 enum Prospect {
     /// Its first message has to be waited for.
     Waits,
+    /// This is the first one, and ready: the group's turn is when that is met, by its priority.
+    Behind(Place),
     /// This reader does not want the first one.
     Unwanted,
     Open,
@@ -75,6 +77,8 @@ pub struct Turn<'a> {
     turns: &'a mut dyn Turns,
     done: HashMap<i64, Done>,
     pub blocked: HashMap<(i64, i16), Blocked>,
+    /// The first messages of groups of which others were met.
+    pub heads: HashMap<i64, Place>,
 }
 
 impl<'a> Turn<'a> {
@@ -83,6 +87,7 @@ impl<'a> Turn<'a> {
             turns,
             done: HashMap::new(),
             blocked: HashMap::new(),
+            heads: HashMap::new(),
         }
     }
 
@@ -122,15 +127,19 @@ impl Claim<'_> {
         let Some(mut turn) = self.turn.take() else {
             return false;
         };
-        let done = self.see_to(&mut turn, group, row.id(), hand);
+        let done = self.see_to(&mut turn, group, Some(row.id()), hand);
         let is_seen_to = match done {
-            Done::Upto(id) if row.id() > id => {
+            None => {
+                turn.block(group, row);
+                true
+            }
+            Some(Done::Upto(id)) if row.id() > id => {
                 turn.block(group, row);
                 self.is_stopped |= self.q.options.ordering == Ordering::Strict;
                 true
             }
-            Done::Left(id) => row.id() <= id,
-            Done::Upto(_) => true,
+            Some(Done::Left(id)) => row.id() <= id,
+            Some(Done::Upto(_)) => true,
         };
         self.turn = Some(turn);
         is_seen_to
@@ -140,45 +149,52 @@ impl Claim<'_> {
     /// here.
     pub(super) fn follow_in_group(&mut self, group: i64, hand: &mut impl FnMut(&[Value])) {
         if let Some(mut turn) = self.turn.take() {
-            self.see_to(&mut turn, group, i64::MAX, hand);
+            self.see_to(&mut turn, group, None, hand);
             self.turn = Some(turn);
         }
     }
 
-    /// Takes a group of which a message up to this id was met, and hands out its next messages, once in
-    /// a read.
+    /// Takes a group of which this message was met, and hands out its next messages, once in a read. None
+    /// when that is not the one to begin with.
     fn see_to(
         &mut self,
         turn: &mut Turn,
         group: i64,
-        upto: i64,
+        met: Option<i64>,
         hand: &mut impl FnMut(&[Value]),
-    ) -> Done {
+    ) -> Option<Done> {
         if let Some(done) = turn.done.get(&group) {
-            return *done;
+            return Some(*done);
         }
-        let done = match self.prospect(turn, group, upto) {
+        let done = match self.prospect(turn, group, met) {
+            Prospect::Behind(first) => {
+                turn.heads.insert(group, first);
+                return None;
+            }
             Prospect::Waits => Done::Upto(i64::MIN),
             // Others want what stands first, and could not have it while this transaction has the group.
             Prospect::Unwanted => Done::Left(i64::MIN),
             Prospect::Open => self.take_and_serve(turn, group, hand),
         };
         turn.done.insert(group, done);
-        done
+        Some(done)
     }
 
     /// What is to be expected of a group, as far as the snapshot of the walk shows. Most groups that are
     /// met and are not free are left at that.
-    fn prospect(&mut self, turn: &mut Turn, group: i64, upto: i64) -> Prospect {
+    fn prospect(&mut self, turn: &mut Turn, group: i64, met: Option<i64>) -> Prospect {
         let known = turn.turns.look_up(group);
         let mut probe = match self.probe.take() {
             Some(probe) => probe,
             None => Space::to_read(self.q),
         };
-        probe.seek_group(group, known.low, upto);
+        probe.seek_group(group, known.low, met.unwrap_or(i64::MAX));
         let mut prospect = Prospect::Open;
         while let Some(facts) = probe.next() {
             match facts.fate(self.q, self.now) {
+                Fate::Ready if met.is_some_and(|id| id != facts.id()) => {
+                    prospect = Prospect::Behind(facts.place);
+                }
                 Fate::Ready if self.wants(&probe) => break,
                 Fate::Ready => prospect = Prospect::Unwanted,
                 Fate::Waits(_) => prospect = Prospect::Waits,

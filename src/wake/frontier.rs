@@ -99,7 +99,8 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 /// What one reader has to look at, and what it has seen.
 pub struct Looks {
     key: Key,
-    ticket: Option<RankTicket>,
+    /// None: all is looked at, and nobody is told of it.
+    pub ticket: Option<RankTicket>,
     ranks: Vec<(usize, Rank)>,
     /// In a queue with groups.
     groups: Option<GroupsTicket>,

@@ -14,6 +14,7 @@ tests![
     in_order_without_hints,
     in_order_across_segments,
     strict_order,
+    by_the_first_of_each,
     behind_a_hundred_thousand
 ];
 
@@ -237,6 +238,53 @@ async fn work(c: &Conn, rows: &[Vec<Option<String>>], rng: &mut Rng) {
         };
         if !is_done {
             failed.push(group);
+        }
+    }
+}
+
+/// A group's turn is that of its first message, by its priority, also where readers have passed the
+/// others, and where they look at everything.
+async fn by_the_first_of_each(cx: Cx) {
+    let c = cx.connect().await;
+    for hints in ["on", "off"] {
+        c.run(&format!("SET pg_broker.hints = {hints}")).await;
+        for ordering in ["group", "strict"] {
+            c.run(&format!(
+                "SELECT mq.create_queue('q', ordering => '{ordering}')"
+            ))
+            .await;
+            let is_strict = ordering == "strict";
+            for (body, priority, group) in [
+                ("a1", 1, "'a'"),
+                ("a2", 9, "'a'"),
+                ("b", 5, "'b'"),
+                ("free", 3, "NULL"),
+            ] {
+                let group = if is_strict { "NULL" } else { group };
+                c.run(&format!(
+                    "SELECT mq.send_text('q', '{body}', priority => {priority}, group_key => {group})"
+                ))
+                .await;
+            }
+            let next = "SELECT coalesce((SELECT body #>> '{}' FROM mq.read('q')), 'nothing')";
+            let ack = "SELECT count(mq.ack('q', id)) FROM mq.q WHERE state = 'leased'";
+            let mut got = Vec::new();
+            for _ in 0..4 {
+                got.push(c.text(next).await);
+                if is_strict {
+                    c.run(ack).await;
+                }
+            }
+            if !is_strict {
+                c.run(ack).await;
+                got.push(c.text(next).await);
+            }
+            let expected: &[&str] = match is_strict {
+                true => &["a1", "a2", "b", "free"],
+                false => &["b", "free", "a1", "nothing", "a2"],
+            };
+            assert_eq!(got, expected, "hints {hints}, {ordering}");
+            c.run("SELECT mq.drop_queue('q')").await;
         }
     }
 }
