@@ -14,7 +14,8 @@ use crate::queue::tend;
 use crate::queue::turns::{self, Reader};
 use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
 use crate::storage::groups::Turns;
-use crate::storage::{length, settle};
+use crate::storage::length;
+use crate::storage::settle::{self, Blamed};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
 use crate::wake::lease;
@@ -44,7 +45,7 @@ pub fn hand_out_filtered(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q);
+    write_failures(q, now);
     let wants = |headers, body| filter.passes(headers, body);
     hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
 }
@@ -59,7 +60,7 @@ pub fn hand_out_only(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q);
+    write_failures(q, now);
     hand_out_where(q, qty, None, only, take, now, hand)
 }
 
@@ -221,15 +222,23 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.
-fn write_failures(q: &Queue) {
+fn write_failures(q: &Queue, now: Micros) {
     let failures = deliveries::take_failures(q);
     if failures.is_empty() {
         return;
     }
-    totals::count(q, Total::Failed, failures.len());
+    let mut written = failures.len();
     for (id, n) in failures {
         let begun = touch::begin(q, id);
-        note(q, settle::blame(q, id, n));
+        match settle::blame(q, id, n, now) {
+            Blamed::Added(change) => note(q, [change]),
+            Blamed::Held => {
+                deliveries::keep_failures(q, id, n);
+                written -= 1;
+            }
+            Blamed::Gone => {}
+        }
         begun.told();
     }
+    totals::count(q, Total::Failed, written);
 }

@@ -45,6 +45,8 @@ struct Stakes {
 
 thread_local! {
     static STAKES: RefCell<Vec<Stakes>> = const { RefCell::new(Vec::new()) };
+    /// Groups whose locks go with the savepoint that is being undone.
+    static FREED: RefCell<Vec<(Key, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn on<R>(q: &Queue, what: impl FnOnce(&mut Stakes) -> R) -> R {
@@ -101,15 +103,18 @@ pub fn take(q: &Queue, group: i64) -> Taken {
 
 /// Nothing was done with a group that was taken: somebody else may take it now.
 pub fn give_up(q: &Queue, group: i64) {
-    on(q, |s| {
-        if let Some(stake) = s.groups.get_mut(&group)
-            && stake.taken == Some(xact::level())
-        {
+    let is_free = on(q, |s| match s.groups.get_mut(&group) {
+        Some(stake) if stake.taken == Some(xact::level()) => {
             stake.taken = None;
             s.taken -= 1;
             holders::let_group_go(s.storage, group);
+            stake.is_in
         }
+        _ => false,
     });
+    if is_free {
+        leave_for_a_moment(frontier::key(q), group);
+    }
 }
 
 /// The transaction has taken, or has changed, a group. Only after this may it look for its next
@@ -280,7 +285,8 @@ pub(super) fn before_commit() {
     });
 }
 
-/// Others can see what the transaction did, or that it did nothing.
+/// Others can see what the transaction did, or that it did nothing, and may take its groups: not before,
+/// or they would find a group taken, and nobody bound to report it.
 pub(super) fn ended() {
     let list = STAKES.with(|s| std::mem::take(&mut *s.borrow_mut()));
     for stakes in list {
@@ -309,15 +315,32 @@ pub(super) fn ended() {
 
 /// The locks of a savepoint that comes to nothing are gone.
 pub(super) fn savepoint_aborted(level: i32) {
+    let mut freed = Vec::new();
     STAKES.with(|s| {
         for stakes in s.borrow_mut().iter_mut() {
-            for stake in stakes.groups.values_mut() {
+            for (group, stake) in &mut stakes.groups {
                 if stake.taken.is_some_and(|at| at >= level) {
                     stake.taken = None;
                     stakes.taken -= 1;
+                    freed.push((stakes.key, *group));
                 }
             }
         }
+    });
+    FREED.with(|f| f.borrow_mut().extend(freed));
+}
+
+/// They are now: who met them taken is to look again. The transaction itself stays in.
+pub(super) fn part_unlocked() {
+    for (key, group) in FREED.with(|f| std::mem::take(&mut *f.borrow_mut())) {
+        leave_for_a_moment(key, group);
+    }
+}
+
+fn leave_for_a_moment(key: Key, group: i64) {
+    tell(key, &[group], |groups, group, report| {
+        groups.leave(group, report);
+        groups.enter(group);
     });
 }
 
