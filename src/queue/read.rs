@@ -45,7 +45,6 @@ pub fn hand_out_filtered(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q, now);
     let wants = |headers, body| filter.passes(headers, body);
     hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
 }
@@ -60,7 +59,6 @@ pub fn hand_out_only(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q, now);
     hand_out_where(q, qty, None, only, take, now, hand)
 }
 
@@ -73,6 +71,7 @@ fn hand_out_where(
     now: Micros,
     mut hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
+    write_failures(q, now);
     for _ in 0..AGAIN {
         let came_to = hand_out_once(q, qty, filter, only, take, now, &mut hand)?;
         if came_to.handed > 0 || !came_to.is_to_look_again {

@@ -5,7 +5,7 @@
 //! else, and is skipped; nothing is waited for, and nothing is locked but what is handed out or
 //! must be buried.
 
-use super::groups::{self, Blocked, Turn, Turns};
+use super::groups::{self, Turn, Turns};
 use super::row::{self, Change, Facts, Fate, Place};
 use super::space::Space;
 use super::{LEASE_ENDED, Shown, message};
@@ -14,6 +14,7 @@ use crate::pg::rel;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use pg_broker_core::groups::Note;
 use std::collections::HashSet;
 
 /// What becomes of a claimed row.
@@ -215,16 +216,16 @@ impl<'a> Claim<'a> {
         self.wanted.saturating_sub(self.changes.len())
     }
 
-    /// Messages that were met and have to wait for others of their group: group and rank, and which.
-    pub fn take_blocked(&mut self) -> Vec<((i64, i16), Blocked)> {
+    /// Messages that were met and have to wait for others of their group.
+    pub fn take_blocked(&mut self) -> Vec<Note> {
         let turn = self.turn.as_mut();
-        turn.map_or_else(Vec::new, |t| t.blocked.drain().collect())
+        turn.map_or_else(Vec::new, |t| t.blocked.drain().map(|b| b.1).collect())
     }
 
     /// The first messages of groups that come later, whether somebody looks there or not.
-    pub fn take_heads(&mut self) -> Vec<(i64, Place)> {
+    pub fn take_heads(&mut self) -> Vec<Note> {
         let turn = self.turn.as_mut();
-        turn.map_or_else(Vec::new, |t| t.heads.drain().collect())
+        turn.map_or_else(Vec::new, |t| t.heads.drain().map(|h| h.1).collect())
     }
 
     /// Ends the walks, then their snapshot.

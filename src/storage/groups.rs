@@ -20,18 +20,8 @@ use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::pg::wait;
-use pg_broker_core::groups::Known;
+use pg_broker_core::groups::{Known, Note, Taken};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-/// What came of asking for a group.
-pub enum Taken {
-    Ours(Known),
-    /// Somebody else has it.
-    Busy,
-    /// No more of them in this transaction.
-    Full,
-}
 
 /// Who gives groups out, and knows what is known of them beside their rows.
 pub trait Turns {
@@ -44,12 +34,6 @@ pub trait Turns {
     fn hand_out(&mut self, group: i64, id: i64, known: &Known) -> bool;
     /// What a look came to: nothing is below `low`; what is below `clean` is in nobody's hands.
     fn learn(&mut self, group: i64, known: &Known, low: i64, clean: i64);
-}
-
-/// Messages of a group and rank that were met and not handed out, because of others of the group.
-pub struct Blocked {
-    pub from: i64,
-    pub to: i64,
 }
 
 /// What a read has come to with a group.
@@ -76,9 +60,10 @@ enum Prospect {
 pub struct Turn<'a> {
     turns: &'a mut dyn Turns,
     done: HashMap<i64, Done>,
-    pub blocked: HashMap<(i64, i16), Blocked>,
+    /// Messages that were met and not handed out, because of others of the group.
+    pub blocked: HashMap<(i64, i16), Note>,
     /// The first messages of groups of which others were met.
-    pub heads: HashMap<i64, Place>,
+    pub heads: HashMap<i64, Note>,
 }
 
 impl<'a> Turn<'a> {
@@ -92,17 +77,14 @@ impl<'a> Turn<'a> {
     }
 
     fn block(&mut self, group: i64, row: &Facts) {
-        let id = row.id();
-        match self.blocked.entry((group, row.place.rank)) {
-            Entry::Occupied(mut there) => {
-                let there = there.get_mut();
-                (there.from, there.to) = (there.from.min(id), there.to.max(id));
-            }
-            Entry::Vacant(place) => {
-                place.insert(Blocked { from: id, to: id });
-            }
-        }
+        let met = note(group, &row.place);
+        let blocked = self.blocked.entry((group, row.place.rank));
+        blocked.and_modify(|b| b.join(&met)).or_insert(met);
     }
+}
+
+fn note(group: i64, place: &Place) -> Note {
+    Note::one(group, place.rank, place.id)
 }
 
 /// So often a group is looked at again in one read.
@@ -168,7 +150,7 @@ impl Claim<'_> {
         }
         let done = match self.prospect(turn, group, met) {
             Prospect::Behind(first) => {
-                turn.heads.insert(group, first);
+                turn.heads.insert(group, note(group, &first));
                 return None;
             }
             Prospect::Waits => Done::Upto(i64::MIN),

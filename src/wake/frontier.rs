@@ -4,7 +4,7 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
-use super::groups::{self, Passed};
+use super::groups;
 use super::positions::{self, Positions};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
@@ -259,7 +259,7 @@ impl Looks {
     }
 
     /// Publishes what was seen, and has these looked at again.
-    pub fn finish(self, now: Micros, again: &[Passed]) {
+    pub fn finish(self, now: Micros, again: &[Note]) {
         let Some(ticket) = &self.ticket else { return };
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
@@ -285,7 +285,7 @@ impl Looks {
                 }
             }
             for p in again {
-                h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
+                h.report(p.rank as usize, p.ids());
             }
         });
         self.move_positions(now);
@@ -312,7 +312,7 @@ impl Looks {
 
     /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
     /// report.
-    pub fn pass(&self, passed: &[Passed]) -> Vec<Passed> {
+    pub fn pass(&self, passed: &[Note]) -> Vec<Note> {
         match &self.groups {
             Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
             _ => Vec::new(),
@@ -325,7 +325,7 @@ impl Looks {
     }
 
     /// The same as `pass`, after such a look.
-    pub fn pass_with(&self, ticket: &GroupsTicket, passed: &[Passed]) -> Vec<Passed> {
+    pub fn pass_with(&self, ticket: &GroupsTicket, passed: &[Note]) -> Vec<Note> {
         let mut again = Vec::new();
         let own = groups::own(self.key);
         // A few at a time: others want the lock.
@@ -335,14 +335,8 @@ impl Looks {
                 let has_suspects = h.state.has_suspects();
                 let groups = h.groups(false)?;
                 for (p, refused) in part.iter().zip(&mut refused) {
-                    let note = Note {
-                        group: p.group,
-                        from: p.from,
-                        to: p.to,
-                        rank: p.rank as u32,
-                    };
                     let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
-                    *refused = !groups.pass(ticket, note, own, has_suspects);
+                    *refused = !groups.pass(ticket, *p, own, has_suspects);
                 }
                 Some(())
             });

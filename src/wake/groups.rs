@@ -15,7 +15,7 @@ use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS};
 use pg_broker_core::frontier::Span;
-use pg_broker_core::groups::{Known, Note, UNKNOWN, bucket};
+use pg_broker_core::groups::{Groups, Known, NOTES, Note, Taken, UNKNOWN, bucket};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -68,15 +68,6 @@ fn on<R>(q: &Queue, what: impl FnOnce(&mut Stakes) -> R) -> R {
         };
         what(&mut list[at])
     })
-}
-
-/// What came of taking a group.
-pub enum Taken {
-    Ours(Known),
-    /// Somebody else has it.
-    Busy,
-    /// This transaction has too many.
-    Full,
 }
 
 /// Takes a group for this transaction, to its end.
@@ -193,15 +184,6 @@ pub fn sent(q: &Queue, group: i64, id: i64) {
     }
 }
 
-/// Messages that were passed because their group was busy.
-#[derive(Clone, Copy)]
-pub struct Passed {
-    pub group: i64,
-    pub rank: i16,
-    pub from: i64,
-    pub to: i64,
-}
-
 /// In how many groups of each bucket the transaction is.
 pub(super) fn own(key: Key) -> HashMap<usize, u32> {
     STAKES.with(|s| {
@@ -216,38 +198,34 @@ pub(super) fn own(key: Key) -> HashMap<usize, u32> {
     })
 }
 
-fn report(h: &mut Held, note: Note) {
-    h.report(
-        note.rank as usize,
-        Span::new(note.from, note.to.saturating_add(1)),
-    );
+/// Does something to what is kept of a queue's groups, and reports the notes that this gives. Gives how
+/// many they were.
+fn report(h: &mut Held, what: impl FnOnce(&mut Groups, &mut dyn FnMut(Note))) -> usize {
+    let mut notes = [None; NOTES];
+    let mut found = 0;
+    if let Some(groups) = h.groups(false) {
+        what(groups, &mut |note| {
+            if let Some(place) = notes.get_mut(found) {
+                *place = Some(note);
+                found += 1;
+            }
+        });
+    }
+    for note in notes.iter().flatten() {
+        h.report(note.rank as usize, note.ids());
+    }
+    found
 }
 
 /// Tells the board of groups, a part at a time; reports what `tell` gives, and wakes as many.
-fn tell(
-    key: Key,
-    groups: &[i64],
-    tell: impl Fn(&mut pg_broker_core::groups::Groups, i64, &mut dyn FnMut(Note)),
-) {
+fn tell(key: Key, groups: &[i64], tell: impl Fn(&mut Groups, i64, &mut dyn FnMut(Note))) {
     let now = time::now();
     for part in groups.chunks(PART) {
         let mut calls = Calls::none();
         board::with(key, false, |h| {
             let mut n = 0;
             for group in part {
-                // No more than the notes that there are.
-                let mut notes = [None; 64];
-                let mut found = 0;
-                if let Some(groups) = h.groups(false) {
-                    tell(groups, *group, &mut |note| {
-                        if let Some(place) = notes.get_mut(found) {
-                            *place = Some(note);
-                            found += 1;
-                        }
-                    });
-                }
-                notes.iter().flatten().for_each(|note| report(h, *note));
-                n += found;
+                n += report(h, |groups, each| tell(groups, *group, each));
             }
             if h.groups(false).is_some_and(|g| g.take_overrun()) {
                 n = Calls::MOST;
@@ -366,15 +344,5 @@ pub(super) fn prepared() {
 
 /// A prepared transaction has ended, or it is not known which there are.
 pub(super) fn forget(h: &mut Held) {
-    let mut notes = [None; 64];
-    let mut found = 0;
-    if let Some(groups) = h.groups(false) {
-        groups.forget(|note| {
-            if let Some(place) = notes.get_mut(found) {
-                *place = Some(note);
-                found += 1;
-            }
-        });
-    }
-    notes.iter().flatten().for_each(|note| report(h, *note));
+    report(h, |groups, each| groups.forget(each));
 }
