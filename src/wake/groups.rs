@@ -28,6 +28,8 @@ struct Stake {
     is_in: bool,
     /// Its lock was taken in the savepoint of this level.
     taken: Option<i32>,
+    /// It was taken before the read in progress asked for it, and not for that alone.
+    is_kept: bool,
     /// The lowest id of the messages that it sent.
     sent: Option<i64>,
     /// It has been told that they are coming.
@@ -78,6 +80,7 @@ pub fn take(q: &Queue, group: i64) -> Taken {
         if !is_taken && s.taken >= holders::most_groups() {
             return None;
         }
+        stake.is_kept = is_taken;
         let is_ours = is_taken || holders::try_take_group(s.storage, group);
         if is_ours && !is_taken {
             stake.taken = Some(xact::level());
@@ -92,10 +95,11 @@ pub fn take(q: &Queue, group: i64) -> Taken {
     }
 }
 
-/// Nothing was done with a group that was taken: somebody else may take it now.
+/// Nothing was done with a group that was taken: somebody else may take it now, unless the transaction
+/// has had it before.
 pub fn give_up(q: &Queue, group: i64) {
     let is_free = on(q, |s| match s.groups.get_mut(&group) {
-        Some(stake) if stake.taken == Some(xact::level()) => {
+        Some(stake) if !stake.is_kept && stake.taken == Some(xact::level()) => {
             stake.taken = None;
             s.taken -= 1;
             holders::let_group_go(s.storage, group);
