@@ -3,6 +3,7 @@
 use super::{args, limits};
 use crate::catalog::{self, Ordering, Overflow, Right, Setting, Settings};
 use crate::error::{Error, Result};
+use crate::pg::board;
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
 use crate::pg::time::Interval;
@@ -104,6 +105,27 @@ pub fn ordering(queue: &str, value: Value) -> Result<Ordering> {
             format!("must be 'none', 'group' or 'strict', not '{name}'"),
         )
     })
+}
+
+/// A header whose values take turns, which is for good, too.
+pub fn fair_by(queue: &str, value: Value, ordering: Ordering) -> Result<Option<String>> {
+    let Some(header) = value.as_text() else {
+        return Ok(None);
+    };
+    if header.is_empty() {
+        return Err(Error::argument(queue, "fair_by", "must not be empty"));
+    }
+    if ordering != Ordering::None {
+        return Err(Error::argument(
+            queue,
+            "fair_by",
+            "cannot be combined with ordering",
+        ));
+    }
+    match board::is_there() {
+        true => Ok(Some(header)),
+        false => Err(Error::FairNeedsBoard(queue.into())),
+    }
 }
 
 /// A window may be infinite, where PostgreSQL knows infinite intervals.

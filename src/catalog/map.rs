@@ -264,7 +264,7 @@ pub fn change(q: &Queue, k: i32, change: &Change) -> Result<()> {
 }
 
 /// A table of queue `n` and its indexes; none when one of them is not to be found.
-fn tables(n: i32, k: i32, has_groups: bool) -> Option<Part> {
+fn tables(n: i32, k: i32, has_groups_index: bool) -> Option<Part> {
     let name = |what: &str| rel::internal(&format!("q_{n}{}{what}", suffix(k)));
     Some(Part {
         k,
@@ -272,7 +272,7 @@ fn tables(n: i32, k: i32, has_groups: bool) -> Option<Part> {
         index: name("_pkey")?,
         ranks_index: name("_ranks")?,
         expiry_index: name("_expiry")?,
-        groups_index: match has_groups {
+        groups_index: match has_groups_index {
             true => name("_groups")?,
             false => Oid::INVALID,
         },
@@ -297,9 +297,9 @@ pub(super) enum Missing {
 }
 
 /// Reads the map of queue `n`, as it is now.
-pub(super) fn load(n: i32, has_groups: bool) -> std::result::Result<Map, Missing> {
+pub(super) fn load(n: i32, has_groups_index: bool) -> std::result::Result<Map, Missing> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut parent = tables(n, PARENT, has_groups).ok_or(Missing::Parent)?;
+    let mut parent = tables(n, PARENT, has_groups_index).ok_or(Missing::Parent)?;
     if let (Some(catalog), Some(index)) = (rel::internal("segment"), rel::internal("segment_pkey"))
     {
         let _pinned = Pinned::now();
@@ -312,7 +312,7 @@ pub(super) fn load(n: i32, has_groups: bool) -> std::result::Result<Map, Missing
             let state = State::of(row[column::STATE].as_int2().unwrap_or_default());
             let found = match k {
                 PARENT => parent,
-                _ => match tables(n, k, has_groups) {
+                _ => match tables(n, k, has_groups_index) {
                     Some(found) => found,
                     // Dropped since that snapshot, as one that nobody needs may be.
                     None if state == State::Free => continue,

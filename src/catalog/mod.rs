@@ -86,7 +86,7 @@ impl Queue {
         self.map.is_stale.set(false);
         // What was changed while it was read is there, or gone, at the second time; but a transaction can
         // be seen a moment before others are told of the tables that it made.
-        let load = || map::load(self.n, self.options.has_groups());
+        let load = || map::load(self.n, self.options.has_groups_index());
         let mut map = load();
         for again in 0..AGAIN {
             match map {

@@ -14,6 +14,7 @@ pub mod request;
 pub mod rotate;
 pub mod send;
 pub mod settle;
+mod tenants;
 pub mod tend;
 mod turns;
 pub mod upkeep;

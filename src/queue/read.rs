@@ -10,9 +10,11 @@ use crate::pg::wait;
 use crate::queue::bury;
 use crate::queue::limits;
 use crate::queue::note::note;
+use crate::queue::tenants::{self, Board};
 use crate::queue::tend;
 use crate::queue::turns::{self, Reader};
 use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
+use crate::storage::fair::Rounds;
 use crate::storage::groups::Turns;
 use crate::storage::length;
 use crate::storage::settle::{self, Blamed};
@@ -111,8 +113,9 @@ fn hand_out_once(
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
     let mut looks = match filter {
-        Some(filter) => Looks::begin_filtered(q, filter.bytes(), now),
-        None => Looks::begin(q, now),
+        // What tenants have waiting is in nobody's position.
+        Some(filter) if !q.options.is_fair() => Looks::begin_filtered(q, filter.bytes(), now),
+        _ => Looks::begin(q, now),
     };
     if looks.is_empty() {
         limits::found_nothing(q, now);
@@ -134,7 +137,14 @@ fn hand_out_once(
         false => None,
     };
     let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
-    let mut claim = Claim::new(q, most, only, take, turns, now).through(gate);
+    let mut board = Board(q);
+    let rounds: Option<&mut dyn Rounds> = match looks.any_tenant {
+        Some(_) => Some(&mut board),
+        None => None,
+    };
+    let mut claim = Claim::new(q, most, only, take, turns, now)
+        .through(gate)
+        .by_tenants(rounds);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
@@ -146,16 +156,18 @@ fn hand_out_once(
             looks.seen(rank, from, seen.upto, seen.any, before);
             looks.seen_by_filter(rank, from, seen.passed, beyond);
             claim.waiting.clear();
-            if !seen.is_moved {
+            if seen.is_moved {
+                claim.renew();
+            } else if !claim.was_stopped_to_serve() || !claim.serve_tenants(hand) {
                 break;
             }
             from = seen.passed;
-            claim.renew();
         }
     }
+    claim.serve_tenants(hand);
     let is_over = !claim.is_satisfied();
     let again = turns::pass(q, &looks, &mut claim);
-    let is_to_look_again = !again.is_empty();
+    let is_to_look_again = !again.is_empty() || claim.has_passed_any();
     looks.finish(now, &again);
     let Claimed {
         changes,
@@ -211,6 +223,9 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
         };
         is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
+    }
+    if looks.any_tenant == Some(true) && tenants::any_ready(q, now) {
+        return Ok(true);
     }
     // Who is to tell of messages that wait for others was not asked: a read asks.
     if !is_blocked {

@@ -169,7 +169,7 @@ pub fn extend(
     mut may: impl FnMut(Option<Micros>) -> bool,
 ) -> Vec<Change> {
     each(q, list, |space, facts| {
-        if (facts.group.is_some() && !facts.is_leased(now)) || !may(facts.due) {
+        if (facts.group(q).is_some() && !facts.is_leased(now)) || !may(facts.due) {
             return None;
         }
         let new = space.edited(|new| new[row::DUE] = Value::timestamptz(due));

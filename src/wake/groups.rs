@@ -4,6 +4,7 @@
 //! A lock on a group is held to the end of the transaction by whoever looks for its next message to
 //! hand it out, so that two never do so at a time.
 
+use super::frontier::Looks;
 use super::{frontier, touch};
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
@@ -15,7 +16,7 @@ use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS};
 use pg_broker_core::frontier::Span;
-use pg_broker_core::groups::{Groups, Known, NOTES, Note, Taken, UNKNOWN, bucket};
+use pg_broker_core::groups::{Groups, Known, NOTES, Note, Taken, Ticket, UNKNOWN, bucket};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -200,6 +201,50 @@ pub(super) fn own(key: Key) -> HashMap<usize, u32> {
         }
         own
     })
+}
+
+impl Looks {
+    /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
+    /// report.
+    pub fn pass(&self, passed: &[Note]) -> Vec<Note> {
+        match &self.groups {
+            Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a new look at a group needs before its snapshot.
+    pub fn new_ticket(&self) -> Option<Ticket> {
+        board::with(self.key, false, |h| Some(h.groups(false)?.ticket())).flatten()
+    }
+
+    /// The same as `pass`, after such a look.
+    pub fn pass_with(&self, ticket: &Ticket, passed: &[Note]) -> Vec<Note> {
+        let mut again = Vec::new();
+        let own = own(self.key);
+        // A few at a time: others want the lock.
+        for part in passed.chunks(256) {
+            let mut refused = [false; 256];
+            let done = board::with(self.key, false, |h| {
+                let has_suspects = h.state.has_suspects();
+                let groups = h.groups(false)?;
+                for (p, refused) in part.iter().zip(&mut refused) {
+                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
+                    *refused = !groups.pass(ticket, *p, own, has_suspects);
+                }
+                Some(())
+            });
+            if done.flatten().is_none() {
+                refused.fill(true);
+            }
+            again.extend(
+                part.iter()
+                    .zip(refused)
+                    .filter_map(|(p, r)| r.then_some(*p)),
+            );
+        }
+        again
+    }
 }
 
 /// Does something to what is kept of a queue's groups, and reports the notes that this gives. Gives how

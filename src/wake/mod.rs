@@ -3,6 +3,7 @@
 
 pub mod counts;
 pub mod deliveries;
+pub mod fair;
 pub mod flight;
 pub mod frontier;
 pub mod groups;
