@@ -8,7 +8,7 @@ use super::claim::{Claim, Handed, RENEWED};
 use super::row::{Facts, Fate};
 use super::space::Space;
 use crate::catalog::Queue;
-use crate::pg::time::Micros;
+use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use crate::pg::wait;
 use pg_broker_core::fair::{Passed, Place};
@@ -38,6 +38,9 @@ pub struct Served {
 /// A read passes so many rows before it hands out what is there. So what it costs does not grow with
 /// one tenant's messages, and those of the others are met soon.
 const ENOUGH: usize = 10_000;
+
+/// So far, at most, clocks of sessions are apart.
+const EARLY: Micros = 1_000_000;
 
 /// What a read has to do with tenants.
 pub struct Tenants<'a> {
@@ -270,6 +273,7 @@ impl Claim<'_> {
         at: &mut At,
         hand: &mut impl FnMut(&[Value]),
     ) -> bool {
+        let clock = time::now();
         while let Some(row) = space.next() {
             let id = row.id();
             if u32::from(row.place.rank.unsigned_abs()) == at.place.rank {
@@ -295,6 +299,8 @@ impl Claim<'_> {
                             return false;
                         }
                     },
+                    // Who passed it may have found it ready, by a later clock than this read's.
+                    Fate::Waits(until) if until <= clock + EARLY => at.leave(id),
                     // Who made it so has told of it, or is bound to.
                     Fate::Waits(_) => {}
                     Fate::FailedOut | Fate::Expired => {

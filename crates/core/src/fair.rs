@@ -15,6 +15,9 @@
 //!   snapshot, and what it does not find ready there is in somebody's hands, or was changed since by
 //!   somebody, who is bound to report it.
 //!
+//! - Who passes a row may go by a later clock than who looks at it afterwards: one that becomes ready
+//!   within a moment is taken for ready there.
+//!
 //! A row may be passed twice, and be within the bounds while somebody has it. A tenant who finds no place
 //! stays where it is, and the first of those has a turn of its own in each round.
 //!
