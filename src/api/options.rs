@@ -28,6 +28,9 @@ const NAMES: [&str; 13] = [
     "single_active",
 ];
 
+/// Those that mq.create_queue alone takes.
+const FOR_GOOD: [&str; 3] = ["durable", "ordering", "fair_by"];
+
 pub(super) fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
     match value {
         Some(v) => Setting::To(v),
@@ -166,6 +169,12 @@ pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
     list.into_iter()
         .map(|v| match v.as_text() {
             Some(name) if names().any(|n| n == name) => Ok(name),
+            Some(name) if FOR_GOOD.contains(&name.as_str()) => Err(Error::argument_hint(
+                queue,
+                "reset",
+                format!("cannot take {name} back"),
+                "It is said when the queue is made, for good.",
+            )),
             Some(name) => Err(Error::argument_hint(
                 queue,
                 "reset",
