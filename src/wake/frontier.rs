@@ -46,7 +46,7 @@ struct Rank {
     any: bool,
     to_the_end: bool,
     /// What a reader who wants only some messages has seen beyond that.
-    by_filter: Option<SeenByFilter>,
+    by_filter: Option<Box<SeenByFilter>>,
 }
 
 /// Looked at by a reader who left what he does not want.
@@ -76,10 +76,12 @@ impl Rank {
             waiting: Dated::default(),
             any: false,
             to_the_end: false,
-            by_filter: mine.map(|ticket| SeenByFilter {
-                ticket,
-                seen: Vec::new(),
-                waiting: Dated::default(),
+            by_filter: mine.map(|ticket| {
+                Box::new(SeenByFilter {
+                    ticket,
+                    seen: Vec::new(),
+                    waiting: Dated::default(),
+                })
             }),
         }
     }
