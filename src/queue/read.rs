@@ -13,9 +13,10 @@ use crate::queue::note::note;
 use crate::queue::tenants::{self, Board};
 use crate::queue::tend;
 use crate::queue::turns::{self, Reader};
-use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
+use crate::storage::claim::{Claim, Claimed, Gate, Take, Wanted};
 use crate::storage::fair::Rounds;
 use crate::storage::groups::Turns;
+use crate::storage::idle;
 use crate::storage::length;
 use crate::storage::settle::{self, Blamed};
 use crate::wake::deliveries;
@@ -218,7 +219,7 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
     let mut is_blocked = false;
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
-        let Some(idle) = claim::idle(q, rank, from, to, now) else {
+        let Some(idle) = idle::in_span(q, rank, from, to, now) else {
             return Ok(true);
         };
         is_blocked |= idle.is_blocked;

@@ -15,6 +15,7 @@ pub mod fair;
 mod find;
 pub mod flight;
 pub mod groups;
+pub mod idle;
 pub mod insert;
 pub mod keys;
 pub mod length;
