@@ -11,16 +11,13 @@ use pg_broker_core::frontier::Span;
 /// Of a queue.
 pub struct Board<'a>(pub &'a Queue);
 
-/// So many tenants are served at once at most.
-const MOST: usize = 100;
-
 impl Rounds for Board<'_> {
     fn pass(&mut self, tenant: i64, rank: u32, ids: Span) -> Passed {
         board::pass(self.0, tenant, rank, ids)
     }
 
     fn pick(&mut self, most: usize) -> Vec<Place> {
-        board::pick(self.0, most.min(MOST))
+        board::pick(self.0, most)
     }
 
     fn served(&mut self, s: &Served) {

@@ -39,6 +39,9 @@ pub struct Served {
 /// one tenant's messages, and those of the others are met soon.
 const ENOUGH: usize = 10_000;
 
+/// So many tenants are served at once at most.
+const MOST: usize = 100;
+
 /// What a read has to do with tenants.
 pub struct Tenants<'a> {
     rounds: &'a mut dyn Rounds,
@@ -208,11 +211,12 @@ impl Claim<'_> {
 
     /// Serves as many tenants as there are messages wanted. False: there is nothing more.
     fn serve_some(&mut self, hand: &mut impl FnMut(&[Value])) -> bool {
-        let most = self.missing();
+        let most = self.missing().min(MOST);
         let Some(tenants) = &mut self.tenants else {
             return false;
         };
         let picked = tenants.rounds.pick(most);
+        let are_all = picked.chunk_by(|a, b| a.tenant == b.tenant).count() < most;
         let is_new = |p: &Place| !tenants.spent.iter().any(|s| p.is_same(s));
         // Each comes again when all the others have had their turn.
         let goes_on = !picked.is_empty() && picked.iter().all(is_new);
@@ -224,7 +228,7 @@ impl Claim<'_> {
         let Some(mut space) = self.space.take() else {
             return false;
         };
-        self.serve_places(&mut space, &mut at, hand);
+        self.serve_places(&mut space, &mut at, are_all, hand);
         self.space = Some(space);
         if let Some(tenants) = &mut self.tenants {
             let over = at.iter().filter(|a| a.is_over && !a.is_doubtful);
@@ -236,7 +240,14 @@ impl Claim<'_> {
         goes_on
     }
 
-    fn serve_places(&mut self, space: &mut Space, at: &mut [At], hand: &mut impl FnMut(&[Value])) {
+    /// Gives each a turn; another one only where there are no others.
+    fn serve_places(
+        &mut self,
+        space: &mut Space,
+        at: &mut [At],
+        are_all: bool,
+        hand: &mut impl FnMut(&[Value]),
+    ) {
         let mut in_use = None;
         loop {
             let before = self.changes.len();
@@ -257,7 +268,7 @@ impl Claim<'_> {
                     last = Some(at.place.tenant);
                 }
             }
-            if self.changes.len() == before {
+            if !are_all || self.changes.len() == before {
                 return;
             }
         }

@@ -19,6 +19,7 @@ mod dedup;
 mod drivers;
 mod dump;
 mod exchanges;
+mod fair;
 mod fence;
 mod fence_crash;
 mod figures;
@@ -146,6 +147,7 @@ fn all() -> Vec<harness::Test> {
         grants::tests(),
         groups_late::tests(),
         groups_turns::tests(),
+        fair::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),
