@@ -4,11 +4,11 @@
 //! What is kept of places, and why nothing is lost between here and there, is
 //! `pg_broker_core::fair`'s to say.
 
-use super::claim::{Claim, Handed, RENEWED};
+use super::claim::{Claim, Handed, Met, RENEWED};
 use super::row::{Facts, Fate};
 use super::space::Space;
 use crate::catalog::Queue;
-use crate::pg::time::Micros;
+use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use crate::pg::wait;
 use pg_broker_core::fair::{Passed, Place};
@@ -19,9 +19,9 @@ use std::collections::HashMap;
 pub trait Rounds {
     /// Messages of a tenant and rank among these ids are ready.
     fn pass(&mut self, tenant: i64, rank: u32, ids: Span) -> Passed;
-    /// The places of up to so many tenants, in the order of their turns. Only after this may the rows
-    /// be looked at.
-    fn pick(&mut self, most: usize) -> Vec<Place>;
+    /// The places of up to so many tenants, in the order of their turns, without those that the reader
+    /// knows. Only after this may the rows be looked at.
+    fn pick(&mut self, most: usize, knows: &dyn Fn(&Place) -> bool) -> Vec<Place>;
     /// What came of a place that was picked.
     fn served(&mut self, served: &Served);
 }
@@ -46,16 +46,16 @@ const MOST: usize = 100;
 pub struct Tenants<'a> {
     rounds: &'a mut dyn Rounds,
     /// What was met in the present snapshot, by tenant and rank.
-    met: HashMap<(i64, u32), Met>,
+    met: HashMap<(i64, u32), Seen>,
     passed: usize,
     has_passed_any: bool,
     /// One was met that has no place.
     is_full: bool,
-    /// Places that were served, and had nothing more.
-    spent: Vec<Place>,
+    /// Places that were served, and had nothing more, by tenant and rank.
+    spent: HashMap<(i64, u32), Place>,
 }
 
-struct Met {
+struct Seen {
     ids: Span,
     /// As many of them are passed.
     told: Span,
@@ -69,7 +69,7 @@ impl<'a> Tenants<'a> {
             passed: 0,
             has_passed_any: false,
             is_full: false,
-            spent: Vec::new(),
+            spent: HashMap::new(),
         }
     }
 
@@ -99,7 +99,7 @@ impl<'a> Tenants<'a> {
         }
         let passed = self.rounds.pass(tenant, rank, ids);
         if let Passed::To = passed {
-            let met = Met { ids, told: ids };
+            let met = Seen { ids, told: ids };
             self.met.insert((tenant, rank), met);
         }
         passed
@@ -109,6 +109,7 @@ impl<'a> Tenants<'a> {
 /// A place as far as this read has come with it.
 struct At {
     place: Place,
+    picked_at: Micros,
     from: i64,
     /// The first message that was left, ready.
     left: Option<i64>,
@@ -119,10 +120,11 @@ struct At {
 }
 
 impl At {
-    fn new(place: Place) -> Self {
+    fn new(place: Place, picked_at: Micros) -> Self {
         At {
             from: place.ids.lo,
             place,
+            picked_at,
             left: None,
             put_off: Vec::new(),
             is_over: false,
@@ -215,15 +217,19 @@ impl Claim<'_> {
         let Some(tenants) = &mut self.tenants else {
             return false;
         };
-        let picked = tenants.rounds.pick(most);
-        let are_all = picked.chunk_by(|a, b| a.tenant == b.tenant).count() < most;
-        let is_new = |p: &Place| !tenants.spent.iter().any(|s| p.is_same(s));
-        // Each comes again when all the others have had their turn.
-        let goes_on = !picked.is_empty() && picked.iter().all(is_new);
-        let mut at: Vec<At> = picked.into_iter().filter(is_new).map(At::new).collect();
-        if at.is_empty() {
+        let spent = &tenants.spent;
+        let knows = |p: &Place| {
+            let known = spent.get(&(p.tenant, p.rank));
+            known.is_some_and(|s| p.is_same(s))
+        };
+        let picked = tenants.rounds.pick(most, &knows);
+        if picked.is_empty() {
             return false;
         }
+        let are_all = picked.chunk_by(|a, b| a.tenant == b.tenant).count() < most;
+        let picked_at = time::now();
+        let at = picked.into_iter().map(|place| At::new(place, picked_at));
+        let mut at: Vec<At> = at.collect();
         self.look_anew();
         let Some(mut space) = self.space.take() else {
             return false;
@@ -232,15 +238,17 @@ impl Claim<'_> {
         self.space = Some(space);
         if let Some(tenants) = &mut self.tenants {
             let over = at.iter().filter(|a| a.is_over && !a.is_doubtful);
-            tenants.spent.extend(over.map(|a| a.place));
+            let over = over.map(|a| ((a.place.tenant, a.place.rank), a.place));
+            tenants.spent.extend(over);
             for at in at {
                 tenants.rounds.served(&at.end());
             }
         }
-        goes_on
+        true
     }
 
-    /// Gives each a turn; another one only where there are no others.
+    /// Gives each a turn; another one only where there are no others, and all are to have one. So who
+    /// comes next is always the round's to say.
     fn serve_places(
         &mut self,
         space: &mut Space,
@@ -250,7 +258,7 @@ impl Claim<'_> {
     ) {
         let mut in_use = None;
         loop {
-            let before = self.changes.len();
+            let wanted = self.missing();
             // A tenant's ranks come one after the other, and it has one turn for all.
             let mut last = None;
             for (n, at) in at.iter_mut().enumerate() {
@@ -268,7 +276,8 @@ impl Claim<'_> {
                     last = Some(at.place.tenant);
                 }
             }
-            if !are_all || self.changes.len() == before {
+            let handed = wanted - self.missing();
+            if !are_all || handed == 0 || self.missing() < handed {
                 return;
             }
         }
@@ -297,7 +306,8 @@ impl Claim<'_> {
                             at.is_doubtful = self.renewed < RENEWED;
                             at.leave(id);
                         }
-                        Handed::Later(until) if !self.goes_by_tenant() => {
+                        Handed::Later(until) if !self.q.options.is_rated_by_tenant() => {
+                            // Others of the tenant may have a key with a token.
                             at.put_off.push((id, until));
                         }
                         Handed::Later(_) | Handed::Stopped => {
@@ -306,6 +316,9 @@ impl Claim<'_> {
                             return false;
                         }
                     },
+                    // It came due while this reader was under way, and for others it is: they have passed it
+                    // here, and nobody else is going to.
+                    Fate::Waits(until) if until <= at.picked_at => at.put_off.push((id, until)),
                     // Who made it so has told of it, or is bound to.
                     Fate::Waits(_) => {}
                     Fate::FailedOut | Fate::Expired => {
@@ -325,24 +338,27 @@ impl Claim<'_> {
         at.is_over = true;
         false
     }
-
-    /// Whether each tenant has a rate of its own: then none of its messages may be handed out before
-    /// the one that was refused.
-    fn goes_by_tenant(&self) -> bool {
-        self.q.options.limits.rate_key == self.q.options.fair_by
-    }
 }
 
-/// Whether a reader would find nothing to do in a place. A snapshot must be active.
-pub fn is_idle(q: &Queue, place: &Place, now: Micros) -> bool {
+/// What a reader would find to do in a place; none, if nothing. `waits` says of a message that is ready
+/// until when neither it nor any behind it may be handed out. A snapshot must be active.
+pub fn look(
+    q: &Queue,
+    place: &Place,
+    now: Micros,
+    waits: impl Fn(&dyn Met) -> Option<Micros>,
+) -> Option<Option<Micros>> {
     let mut space = Space::to_read(q);
     space.seek_group(place.tenant, place.ids.lo, place.ids.hi - 1);
     while let Some(row) = space.next() {
-        let is_here = u32::from(row.place.rank.unsigned_abs()) == place.rank;
-        if is_here && !matches!(row.fate(q, now), Fate::Waits(_)) {
-            return false;
+        if u32::from(row.place.rank.unsigned_abs()) == place.rank {
+            match row.fate(q, now) {
+                Fate::Waits(_) => {}
+                Fate::Ready => return Some(waits(&space)),
+                Fate::FailedOut | Fate::Expired => return Some(None),
+            }
         }
         wait::interruptible();
     }
-    true
+    None
 }

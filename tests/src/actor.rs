@@ -61,6 +61,7 @@ pub struct Common {
     pub tokens: AtomicU64,
     /// Most messages belong to one of a few groups.
     pub grouped: bool,
+    pub fair: bool,
     /// Nothing is done that has readers look at everything again.
     pub calm: bool,
 }
@@ -202,6 +203,14 @@ impl<'a> Actor<'a> {
         }
     }
 
+    /// Its headers, which say whose it is; few have many.
+    fn headers(&self) -> &'static str {
+        match self.common.fair {
+            true => "jsonb_build_object('tenant', (n % 13) * (n % 7) % 11)",
+            false => "NULL::jsonb",
+        }
+    }
+
     async fn send(&mut self) {
         let delay = self.delay();
         let priority = *self.rng.pick(&["NULL", "NULL", "NULL", "9", "7", "3", "0"]);
@@ -212,8 +221,9 @@ impl<'a> Actor<'a> {
         let sql = format!(
             "WITH s AS (INSERT INTO sent DEFAULT VALUES RETURNING n) \
              SELECT mq.send('q', to_jsonb(n), delay => {delay}, priority => {priority}, ttl => {ttl}, \
-             group_key => {}) FROM s",
-            self.group()
+             group_key => {}, headers => {}) FROM s",
+            self.group(),
+            self.headers()
         );
         if let Some(rows) = self.try_run(&sql).await {
             let id: i64 = rows[0][0].as_deref().unwrap().parse().unwrap();
@@ -226,14 +236,16 @@ impl<'a> Actor<'a> {
         let sql = match self.rng.below(3) {
             0 => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
-                 INSERT INTO mq.q (body, priority, group_key) SELECT to_jsonb(n), 4 + n % 3, {} FROM s",
-                self.group()
+                 INSERT INTO mq.q (body, priority, group_key, headers) SELECT to_jsonb(n), 4 + n % 3, {}, {} FROM s",
+                self.group(),
+                self.headers()
             ),
             _ => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
                  SELECT mq.send_batch('q', (SELECT array_agg(to_jsonb(n)) FROM s), delay => {delay}, \
-                 group_keys => (SELECT array_agg({}) FROM s))",
-                self.group()
+                 group_keys => (SELECT array_agg({}) FROM s), headers => (SELECT array_agg({}) FROM s))",
+                self.group(),
+                self.headers()
             ),
         };
         self.try_run(&sql).await;

@@ -11,6 +11,7 @@ tests![
     each_has_its_share,
     one_read_of_many_tenants,
     who_waits_has_not_read,
+    reads_that_end_within_a_round,
     more_tenants_than_places,
     long_backlogs_in_all_places,
 ];
@@ -240,6 +241,20 @@ async fn who_waits_has_not_read(cx: Cx) {
     assert_eq!(reads(&c, 4).await, "a d e a");
     assert_eq!(reads(&c, 1).await, "d");
     assert_eq!(reads(&c, 9).await, "e a d e");
+}
+
+/// Where more messages are read at a time than there are tenants, nobody has the odd one each time.
+async fn reads_that_end_within_a_round(cx: Cx) {
+    let [c] = sessions(&cx, "").await;
+    send_many(&c, "a", 40).await;
+    send_many(&c, "b", 40).await;
+    let (mut a, mut b) = (0i32, 0i32);
+    for qty in [3, 3, 3, 1, 5, 2, 7, 3, 3, 3, 9] {
+        let got = reads(&c, qty).await;
+        a += got.matches('a').count() as i32;
+        b += got.matches('b').count() as i32;
+        assert!((a - b).abs() <= 1, "{a} and {b} after {got}");
+    }
 }
 
 /// Those who find no place are handed out none the less.

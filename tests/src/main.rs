@@ -20,6 +20,9 @@ mod drivers;
 mod dump;
 mod exchanges;
 mod fair;
+mod fair_ends;
+mod fair_limits;
+mod fair_space;
 mod fence;
 mod fence_crash;
 mod figures;
@@ -148,6 +151,9 @@ fn all() -> Vec<harness::Test> {
         groups_late::tests(),
         groups_turns::tests(),
         fair::tests(),
+        fair_ends::tests(),
+        fair_limits::tests(),
+        fair_space::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),

@@ -22,6 +22,8 @@ tests![
     rotating,
     grouped,
     grouped_calm,
+    fair,
+    fair_calm,
     soak
 ];
 
@@ -38,6 +40,8 @@ struct Shape {
     segment: Option<u64>,
     /// Most messages belong to groups.
     grouped: bool,
+    /// They belong to tenants that take turns.
+    fair: bool,
 }
 
 const ROUND: Duration = Duration::from_millis(1500);
@@ -69,6 +73,7 @@ async fn rotating(cx: Cx) {
         terminations: Some(10),
         segment: Some(space::LEAST),
         grouped: false,
+        fair: false,
     };
     stress(cx.clone(), shape).await;
     let segments = space::segments(&cx.connect().await, "q").await;
@@ -86,6 +91,7 @@ async fn grouped(cx: Cx) {
         terminations: Some(10),
         segment: Some(space::LEAST),
         grouped: true,
+        fair: false,
     };
     stress(cx, shape).await;
 }
@@ -100,6 +106,38 @@ async fn grouped_calm(cx: Cx) {
         terminations: None,
         segment: None,
         grouped: true,
+        fair: false,
+    };
+    stress(cx, shape).await;
+}
+
+/// With tenants that take turns, also while their tables change.
+async fn fair(cx: Cx) {
+    let shape = Shape {
+        hints: |n| n % 3 != 0,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: false,
+        terminations: Some(10),
+        segment: Some(space::LEAST),
+        grouped: false,
+        fair: true,
+    };
+    stress(cx, shape).await;
+}
+
+async fn fair_calm(cx: Cx) {
+    let shape = Shape {
+        hints: |_| true,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: true,
+        terminations: None,
+        segment: None,
+        grouped: false,
+        fair: true,
     };
     stress(cx, shape).await;
 }
@@ -118,6 +156,7 @@ async fn soak(cx: Cx) {
         terminations: Some(4),
         segment: None,
         grouped: false,
+        fair: false,
     };
     stress(cx, shape).await;
 }
@@ -132,6 +171,7 @@ async fn run(cx: Cx, hints: fn(usize) -> bool, calm: bool, terminations: Option<
         terminations,
         segment: None,
         grouped: false,
+        fair: false,
     };
     stress(cx, shape).await;
 }
@@ -141,9 +181,10 @@ async fn stress(cx: Cx, shape: Shape) {
     println!("      stress: SEED={seed}");
     let c = cx.connect().await;
     let ordering = if shape.grouped { "group" } else { "none" };
+    let fair_by = if shape.fair { "'tenant'" } else { "NULL" };
     c.run(&format!(
         "SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[], \
-         ordering => '{ordering}')"
+         ordering => '{ordering}', fair_by => {fair_by})"
     ))
     .await;
     if let Some(segment) = shape.segment {
@@ -159,6 +200,7 @@ async fn stress(cx: Cx, shape: Shape) {
         db: cx.db.clone(),
         calm: shape.calm,
         grouped: shape.grouped,
+        fair: shape.fair,
         ..Common::default()
     });
     for round in 0..shape.rounds {
