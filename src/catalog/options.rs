@@ -139,6 +139,11 @@ impl Options {
         self.fair_by.is_some()
     }
 
+    /// Whether each of them has a rate of its own.
+    pub fn is_rated_by_tenant(&self) -> bool {
+        self.is_fair() && self.limits.rate_key == self.fair_by
+    }
+
     /// Whether messages are looked up by what they belong to.
     pub fn has_groups_index(&self) -> bool {
         self.has_groups() || self.is_fair()

@@ -124,14 +124,24 @@ impl Limits<'_> {
     }
 
     fn whose(&self, row: &dyn Met) -> Whose {
-        match &self.q.options.limits.rate_key {
-            None => Whose::Queue,
-            Some(key) if key == GROUP_KEY => {
-                Whose::Key(rate::number(self.q, row.group().as_deref()))
-            }
-            Some(key) => Whose::Key(rate::number(self.q, row.header(key).as_deref())),
-        }
+        whose(self.q, row)
     }
+}
+
+fn whose(q: &Queue, row: &dyn Met) -> Whose {
+    match &q.options.limits.rate_key {
+        None => Whose::Queue,
+        Some(key) if key == GROUP_KEY => Whose::Key(rate::number(q, row.group().as_deref())),
+        Some(key) => Whose::Key(rate::number(q, row.header(key).as_deref())),
+    }
+}
+
+/// When there will be a token for a message, if there is none now.
+pub fn token_at(q: &Queue, row: &dyn Met) -> Option<Micros> {
+    let rate = q.options.limits.rate()?;
+    let now = time::now();
+    let next = rate::next(q, &rate, whose(q, row)).unwrap_or(now + SOON);
+    (next > now).then_some(next)
 }
 
 impl Gate for Limits<'_> {
@@ -177,6 +187,11 @@ pub fn found_nothing(q: &Queue, begun_at: Micros) {
     if q.options.limits.hold_back() {
         flight::found_nothing(q, begun_at);
     }
+}
+
+/// The same found only what may not be handed out before that.
+pub fn found_later(q: &Queue, begun_at: Micros, opens_at: Micros) {
+    flight::refused(q, begun_at, Some(opens_at));
 }
 
 /// Whether a reader would be kept from all messages now.

@@ -225,14 +225,22 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
         is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
-    if looks.any_tenant == Some(true) && tenants::any_ready(q, now) {
-        return Ok(true);
+    let mut opens_at = None;
+    if looks.any_tenant == Some(true) {
+        match tenants::look(q, now) {
+            tenants::Found::Ready => return Ok(true),
+            tenants::Found::NotBefore(at) => opens_at = Some(at),
+            tenants::Found::Nothing => {}
+        }
     }
     // Who is to tell of messages that wait for others was not asked: a read asks.
     if !is_blocked {
         looks.finish(now, &[]);
     }
-    limits::found_nothing(q, now);
+    match opens_at {
+        Some(at) => limits::found_later(q, now, at),
+        None => limits::found_nothing(q, now),
+    }
     Ok(false)
 }
 

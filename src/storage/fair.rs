@@ -4,7 +4,7 @@
 //! What is kept of places, and why nothing is lost between here and there, is
 //! `pg_broker_core::fair`'s to say.
 
-use super::claim::{Claim, Handed, RENEWED};
+use super::claim::{Claim, Handed, Met, RENEWED};
 use super::row::{Facts, Fate};
 use super::space::Space;
 use crate::catalog::Queue;
@@ -19,9 +19,9 @@ use std::collections::HashMap;
 pub trait Rounds {
     /// Messages of a tenant and rank among these ids are ready.
     fn pass(&mut self, tenant: i64, rank: u32, ids: Span) -> Passed;
-    /// The places of up to so many tenants, in the order of their turns. Only after this may the rows
-    /// be looked at.
-    fn pick(&mut self, most: usize) -> Vec<Place>;
+    /// The places of up to so many tenants, in the order of their turns, without those that the reader
+    /// knows. Only after this may the rows be looked at.
+    fn pick(&mut self, most: usize, knows: &dyn Fn(&Place) -> bool) -> Vec<Place>;
     /// What came of a place that was picked.
     fn served(&mut self, served: &Served);
 }
@@ -42,20 +42,23 @@ const ENOUGH: usize = 10_000;
 /// So far, at most, clocks of sessions are apart.
 const EARLY: Micros = 1_000_000;
 
+/// So many tenants are served at once at most.
+const MOST: usize = 100;
+
 /// What a read has to do with tenants.
 pub struct Tenants<'a> {
     rounds: &'a mut dyn Rounds,
     /// What was met in the present snapshot, by tenant and rank.
-    met: HashMap<(i64, u32), Met>,
+    met: HashMap<(i64, u32), Seen>,
     passed: usize,
     has_passed_any: bool,
     /// One was met that has no place.
     is_full: bool,
-    /// Places that were served, and had nothing more.
-    spent: Vec<Place>,
+    /// Places that were served, and had nothing more, by tenant and rank.
+    spent: HashMap<(i64, u32), Place>,
 }
 
-struct Met {
+struct Seen {
     ids: Span,
     /// As many of them are passed.
     told: Span,
@@ -69,7 +72,7 @@ impl<'a> Tenants<'a> {
             passed: 0,
             has_passed_any: false,
             is_full: false,
-            spent: Vec::new(),
+            spent: HashMap::new(),
         }
     }
 
@@ -99,7 +102,7 @@ impl<'a> Tenants<'a> {
         }
         let passed = self.rounds.pass(tenant, rank, ids);
         if let Passed::To = passed {
-            let met = Met { ids, told: ids };
+            let met = Seen { ids, told: ids };
             self.met.insert((tenant, rank), met);
         }
         passed
@@ -211,38 +214,50 @@ impl Claim<'_> {
 
     /// Serves as many tenants as there are messages wanted. False: there is nothing more.
     fn serve_some(&mut self, hand: &mut impl FnMut(&[Value])) -> bool {
-        let most = self.missing();
+        let most = self.missing().min(MOST);
         let Some(tenants) = &mut self.tenants else {
             return false;
         };
-        let picked = tenants.rounds.pick(most);
-        let is_new = |p: &Place| !tenants.spent.iter().any(|s| p.is_same(s));
-        // Each comes again when all the others have had their turn.
-        let goes_on = !picked.is_empty() && picked.iter().all(is_new);
-        let mut at: Vec<At> = picked.into_iter().filter(is_new).map(At::new).collect();
-        if at.is_empty() {
+        let spent = &tenants.spent;
+        let knows = |p: &Place| {
+            let known = spent.get(&(p.tenant, p.rank));
+            known.is_some_and(|s| p.is_same(s))
+        };
+        let picked = tenants.rounds.pick(most, &knows);
+        if picked.is_empty() {
             return false;
         }
+        let are_all = picked.chunk_by(|a, b| a.tenant == b.tenant).count() < most;
+        let mut at: Vec<At> = picked.into_iter().map(At::new).collect();
         self.look_anew();
         let Some(mut space) = self.space.take() else {
             return false;
         };
-        self.serve_places(&mut space, &mut at, hand);
+        self.serve_places(&mut space, &mut at, are_all, hand);
         self.space = Some(space);
         if let Some(tenants) = &mut self.tenants {
             let over = at.iter().filter(|a| a.is_over && !a.is_doubtful);
-            tenants.spent.extend(over.map(|a| a.place));
+            let over = over.map(|a| ((a.place.tenant, a.place.rank), a.place));
+            tenants.spent.extend(over);
             for at in at {
                 tenants.rounds.served(&at.end());
             }
         }
-        goes_on
+        true
     }
 
-    fn serve_places(&mut self, space: &mut Space, at: &mut [At], hand: &mut impl FnMut(&[Value])) {
+    /// Gives each a turn; another one only where there are no others, and all are to have one. So who
+    /// comes next is always the round's to say.
+    fn serve_places(
+        &mut self,
+        space: &mut Space,
+        at: &mut [At],
+        are_all: bool,
+        hand: &mut impl FnMut(&[Value]),
+    ) {
         let mut in_use = None;
         loop {
-            let before = self.changes.len();
+            let wanted = self.missing();
             // A tenant's ranks come one after the other, and it has one turn for all.
             let mut last = None;
             for (n, at) in at.iter_mut().enumerate() {
@@ -260,7 +275,8 @@ impl Claim<'_> {
                     last = Some(at.place.tenant);
                 }
             }
-            if self.changes.len() == before {
+            let handed = wanted - self.missing();
+            if !are_all || handed == 0 || self.missing() < handed {
                 return;
             }
         }
@@ -290,7 +306,8 @@ impl Claim<'_> {
                             at.is_doubtful = self.renewed < RENEWED;
                             at.leave(id);
                         }
-                        Handed::Later(until) if !self.goes_by_tenant() => {
+                        Handed::Later(until) if !self.q.options.is_rated_by_tenant() => {
+                            // Others of the tenant may have a key with a token.
                             at.put_off.push((id, until));
                         }
                         Handed::Later(_) | Handed::Stopped => {
@@ -320,24 +337,27 @@ impl Claim<'_> {
         at.is_over = true;
         false
     }
-
-    /// Whether each tenant has a rate of its own: then none of its messages may be handed out before
-    /// the one that was refused.
-    fn goes_by_tenant(&self) -> bool {
-        self.q.options.limits.rate_key == self.q.options.fair_by
-    }
 }
 
-/// Whether a reader would find nothing to do in a place. A snapshot must be active.
-pub fn is_idle(q: &Queue, place: &Place, now: Micros) -> bool {
+/// What a reader would find to do in a place; none, if nothing. `waits` says of a message that is ready
+/// until when neither it nor any behind it may be handed out. A snapshot must be active.
+pub fn look(
+    q: &Queue,
+    place: &Place,
+    now: Micros,
+    waits: impl Fn(&dyn Met) -> Option<Micros>,
+) -> Option<Option<Micros>> {
     let mut space = Space::to_read(q);
     space.seek_group(place.tenant, place.ids.lo, place.ids.hi - 1);
     while let Some(row) = space.next() {
-        let is_here = u32::from(row.place.rank.unsigned_abs()) == place.rank;
-        if is_here && !matches!(row.fate(q, now), Fate::Waits(_)) {
-            return false;
+        if u32::from(row.place.rank.unsigned_abs()) == place.rank {
+            match row.fate(q, now) {
+                Fate::Waits(_) => {}
+                Fate::Ready => return Some(waits(&space)),
+                Fate::FailedOut | Fate::Expired => return Some(None),
+            }
         }
         wait::interruptible();
     }
-    true
+    None
 }

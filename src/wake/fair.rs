@@ -18,13 +18,14 @@ pub fn pass(q: &Queue, tenant: i64, rank: u32, ids: Span) -> Passed {
     passed.flatten().unwrap_or(Passed::NoPlace { is_due: true })
 }
 
-/// The places of up to `most` tenants whose turn it is, to be worked on now.
-pub fn pick(q: &Queue, most: usize) -> Vec<Place> {
+/// The places of up to `most` tenants whose turn it is, to be worked on now; without those that the
+/// reader `knows`.
+pub fn pick(q: &Queue, most: usize, knows: impl Fn(&Place) -> bool) -> Vec<Place> {
     // Made here: nothing is allocated under the lock.
     let mut picked = Vec::with_capacity(if most == 1 { RANKS } else { PLACES });
     board::with(frontier::key(q), false, |h| {
         if let Some(round) = h.round(false) {
-            round.pick(most, |place| {
+            round.pick(most, &knows, |place| {
                 if picked.len() < picked.capacity() {
                     picked.push(*place);
                 }

@@ -19,6 +19,10 @@ mod dedup;
 mod drivers;
 mod dump;
 mod exchanges;
+mod fair;
+mod fair_ends;
+mod fair_limits;
+mod fair_space;
 mod fence;
 mod fence_crash;
 mod figures;
@@ -146,6 +150,10 @@ fn all() -> Vec<harness::Test> {
         grants::tests(),
         groups_late::tests(),
         groups_turns::tests(),
+        fair::tests(),
+        fair_ends::tests(),
+        fair_limits::tests(),
+        fair_space::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),

@@ -5,6 +5,7 @@
 
 use crate::conn::{Conn, Patience};
 use crate::harness::{Cx, spawn};
+use crate::processes::jiffies;
 use crate::server::Server;
 use crate::tests;
 use std::sync::Arc;
@@ -178,13 +179,6 @@ async fn what_is_put_off(cx: Cx) {
         50,
         "the limit is gone at once"
     );
-}
-
-fn jiffies(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, rest) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// Who waits sleeps until the next token, is there at once then, and each token calls one of them.

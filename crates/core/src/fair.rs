@@ -134,9 +134,14 @@ impl Round {
         Passed::To
     }
 
-    /// Gives the places of up to `most` tenants whose turn it is to `each`. All others come before them
-    /// now.
-    pub fn pick(&mut self, most: usize, mut each: impl FnMut(&Place)) {
+    /// Gives the places of up to `most` tenants whose turn it is to `each`, without those that the reader
+    /// `knows`. All others come before them now.
+    pub fn pick(
+        &mut self,
+        most: usize,
+        knows: impl Fn(&Place) -> bool,
+        mut each: impl FnMut(&Place),
+    ) {
         let used = self
             .places
             .get_mut(..self.used as usize)
@@ -144,16 +149,22 @@ impl Round {
         let mut tenants = 0;
         let mut last = None;
         let mut n = 0;
-        for place in used.iter() {
-            if last != Some(place.tenant) {
-                if tenants == most {
+        for (at, place) in used.iter().enumerate() {
+            let is_another = last != Some(place.tenant);
+            if !knows(place) {
+                if is_another && tenants == most {
                     break;
                 }
-                tenants += 1;
-                last = Some(place.tenant);
+                if is_another {
+                    tenants += 1;
+                    last = Some(place.tenant);
+                }
+                each(place);
             }
-            each(place);
-            n += 1;
+            // Its places stay together.
+            if last == Some(place.tenant) {
+                n = at + 1;
+            }
         }
         used.rotate_left(n);
         self.before_others = self.before_others.saturating_sub(n as u32);

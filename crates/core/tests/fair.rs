@@ -14,7 +14,7 @@ fn pass(r: &mut Round, tenant: i64, id: i64) -> Passed {
 
 fn pick(r: &mut Round, most: usize) -> Vec<Place> {
     let mut picked = Vec::new();
-    r.pick(most, |p| picked.push(*p));
+    r.pick(most, |_| false, |p| picked.push(*p));
     picked
 }
 
@@ -34,6 +34,21 @@ fn each_in_turn() {
     assert_eq!(tenants(&pick(&mut r, 3)), [9, 7, 8]);
     assert_eq!(tenants(&pick(&mut r, 9)), [6, 9, 7, 8]);
     assert!(pick(&mut r, 0).is_empty());
+}
+
+/// Who has had what there was of a tenant goes on to the next; the tenant's turn does not pass by.
+#[test]
+fn those_that_a_reader_knows_are_left_out() {
+    let mut r = round();
+    for (tenant, id) in [(7, 1), (8, 2), (9, 3)] {
+        pass(&mut r, tenant, id);
+    }
+    let mut picked = Vec::new();
+    r.pick(1, |p| p.tenant == 7, |p| picked.push(p.tenant));
+    assert_eq!(picked, [8]);
+    r.pick(5, |p| p.tenant == 9, |p| picked.push(p.tenant));
+    assert_eq!(picked, [8, 7, 8], "9 was before them");
+    assert_eq!(tenants(&pick(&mut r, 9)).len(), 3);
 }
 
 #[test]
@@ -210,7 +225,8 @@ impl World {
                     self.lane.publish(&ticket, span.lo, span.hi);
                 }
                 let mut picked = Vec::new();
-                self.round.pick(1 + self.dice.below(2), |p| picked.push(*p));
+                let most = 1 + self.dice.below(2);
+                self.round.pick(most, |_| false, |p| picked.push(*p));
                 At::Picked(picked)
             }
             At::Picked(picked) => At::Looks(picked, self.rows.clone()),
