@@ -22,6 +22,10 @@ pub enum State {
     DependentObjects,
     ActiveTransaction,
     ObjectInUse,
+    NotNull,
+    NullNotAllowed,
+    NegativeLimit,
+    Raised,
     Broken,
     FeatureNotSupported,
     Internal,
@@ -139,6 +143,11 @@ pub enum Error {
     NoReplyQueue,
     #[error("the catalog of queue \"{0}\" is incomplete")]
     BrokenQueue(String),
+    #[error("permission denied for schema pgmq")]
+    PgmqDenied,
+    /// In the words of pgmq, which its clients know.
+    #[error("{1}")]
+    AsPgmq(State, String),
     #[error("{0}")]
     Internal(String),
 }
@@ -200,6 +209,7 @@ impl Error {
             Error::Full { .. } => State::ConfigurationLimitExceeded,
             Error::NotOwner(_)
             | Error::NotExchangeOwner(_)
+            | Error::PgmqDenied
             | Error::PublishDenied { .. }
             | Error::Planted(_)
             | Error::Denied { .. }
@@ -216,6 +226,7 @@ impl Error {
             | Error::NoReplyQueue
             | Error::BrokenExchange(_)
             | Error::BrokenQueue(_) => State::Broken,
+            Error::AsPgmq(state, _) => *state,
             Error::Internal(_) => State::Internal,
         }
     }

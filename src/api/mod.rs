@@ -5,6 +5,7 @@ mod events;
 mod exchanges;
 mod observe;
 mod options;
+mod pgmq;
 mod publish;
 mod queues;
 mod receive;

@@ -58,10 +58,11 @@ fn is_in_the_way(q: &Queue) -> bool {
     !rival::is_in_block() && rival::is_waited_for(&relations, Lock::Write)
 }
 
-/// Has `take` take from a queue until it took something, or the time is over.
+/// Has `take` take from a queue until it took something, or the time is over. `again` opens it anew, by
+/// its name.
 pub(super) fn until_taken(
     mut q: Rc<Queue>,
-    right: Right,
+    again: impl Fn(&str) -> Result<Rc<Queue>>,
     deadline: Option<Micros>,
     take: impl Fn(&Queue) -> Result<usize>,
 ) -> Result<()> {
@@ -81,7 +82,7 @@ pub(super) fn until_taken(
         let waiting = waiting.get_or_insert_with(|| Waiting::until(deadline));
         waiting.join(&q);
         waiting.looking();
-        q = catalog::open(&name, Lock::Write, right)?;
+        q = again(&name)?;
     }
     if let Some(waiting) = waiting {
         waiting.leave();
@@ -102,7 +103,8 @@ fn read_messages(call: &Call) -> Result<Value> {
         .transpose()?;
     let deadline = longest_wait(&q, call.arg(3).as_interval())?;
     let sink = call.rows();
-    until_taken(q, right, deadline, |q| {
+    let again = |name: &str| catalog::open(name, Lock::Write, right);
+    until_taken(q, again, deadline, |q| {
         let visibility = asked.unwrap_or(q.options.visibility);
         hand_out(q, qty, Some(&visibility), &sink)
     })?;

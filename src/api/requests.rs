@@ -173,7 +173,7 @@ fn read_reply(call: &Call) -> Result<Value> {
     let q = request::own_queue()?.ok_or(Error::NoReplyQueue)?;
     let deadline = receive::longest_wait(&q, call.arg(1).as_interval())?;
     let sink = call.rows();
-    let wanted = |headers| request::is_about(headers, &id);
+    let wanted = |headers, _| request::is_about(headers, &id);
     let take = |q: &Queue| {
         let now = time::now();
         if q.options.is_paused(now) {
@@ -182,6 +182,7 @@ fn read_reply(call: &Call) -> Result<Value> {
         let hand = |row: &[Value]| sink.values(row);
         read::hand_out_only(q, 1, Some(&wanted), Take::Away, now, hand)
     };
-    receive::until_taken(q, Right::Owner, deadline, take)?;
+    let again = |name: &str| catalog::open(name, Lock::Write, Right::Owner);
+    receive::until_taken(q, again, deadline, take)?;
     Ok(Value::NULL)
 }

@@ -31,6 +31,33 @@ impl Value {
         }
     }
 
+    /// Whether a `jsonb` contains another, as `@>` says.
+    pub fn contains(self, other: Value) -> bool {
+        if self.is_null() || other.is_null() {
+            return false;
+        }
+        // SAFETY: the function takes two jsonb and returns a boolean.
+        let found = unsafe {
+            pg_sys::OidFunctionCall2Coll(
+                pg_sys::Oid::from(pg_sys::F_JSONB_CONTAINS),
+                pg_sys::InvalidOid,
+                self.datum,
+                other.datum,
+            )
+        };
+        found.value() != 0
+    }
+
+    /// The member of a `jsonb` object with this key, as text, as `->>` gives it.
+    pub fn member_text(self, key: &str) -> Option<String> {
+        let member = self.member(key)?;
+        match member.jsonb_text()?.as_str() {
+            "null" => None,
+            text if text.starts_with('"') => member.jsonb_string_text(),
+            text => Some(text.into()),
+        }
+    }
+
     /// The text of a `jsonb` string; none for anything else.
     pub fn jsonb_string_text(self) -> Option<String> {
         serde_json::from_str(&self.jsonb_text()?).ok()

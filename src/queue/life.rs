@@ -1,7 +1,7 @@
 //! A queue's beginning and end: its tables and its entry, and telling `wake` of them. Who calls these
 //! has checked the caller's rights and the name.
 
-use crate::catalog::{self, Options, Queue, exchange};
+use crate::catalog::{self, Options, Queue, companion, exchange};
 use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::role;
@@ -18,6 +18,7 @@ pub fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
     if options.max_length.is_some() {
         tables::limit_length(n, role::caller(), view, true)?;
     }
+    companion::made(name)?;
     Ok(view)
 }
 

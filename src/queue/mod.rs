@@ -1,6 +1,7 @@
 //! What a queue does: the rules, in terms of storage.
 
 pub mod bury;
+pub mod grouped;
 pub mod life;
 pub mod look;
 mod note;
@@ -9,6 +10,7 @@ pub mod read;
 pub mod redrive;
 pub mod request;
 pub mod rotate;
+pub mod seize;
 pub mod send;
 pub mod settle;
 pub mod tend;

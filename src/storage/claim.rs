@@ -43,8 +43,9 @@ const RENEWED: usize = 100;
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
-/// Which of the messages that are ready a reader wants, by their headers; all, where none is told.
-pub type Wanted<'a> = Option<&'a dyn Fn(Value) -> bool>;
+/// Which of the messages that are ready a reader wants, by their headers and bodies; all, where none is
+/// told.
+pub type Wanted<'a> = Option<&'a dyn Fn(Value, Value) -> bool>;
 
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
@@ -217,7 +218,22 @@ impl<'a> Claim<'a> {
 
     fn wants(&self, space: &Space) -> bool {
         self.only
-            .is_none_or(|wants| wants(space.value(row::HEADERS)))
+            .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))
+    }
+
+    /// Hands out the message of that id, if it is ready and free.
+    pub fn one(&mut self, id: i64, hand: &mut impl FnMut(&[Value])) -> bool {
+        let before = self.changes.len();
+        let Some(mut space) = self.space.take() else {
+            return false;
+        };
+        if let Some(facts) = space.find(id)
+            && facts.fate(self.q, self.now) == Fate::Ready
+        {
+            self.try_hand_out(&mut space, &facts, hand);
+        }
+        self.space = Some(space);
+        self.changes.len() > before
     }
 
     fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
