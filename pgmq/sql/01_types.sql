@@ -58,7 +58,7 @@ CREATE TABLE pgmq.topic_bindings (
     bound_at       timestamptz NOT NULL DEFAULT now(),
     compiled_regex text GENERATED ALWAYS AS (
         '^' || replace(replace(
-            regexp_replace(pattern, '([][.+?{}()|\\^$])', '\\\1', 'g'),
+            regexp_replace(pattern, '([\\.+?{}()|^$\[\]])', '\\\1', 'g'),
             '*', '[^.]+'), '#', '.*') || '$') STORED,
     CONSTRAINT topic_bindings_unique_pattern_queue UNIQUE (pattern, queue_name)
 );

@@ -39,4 +39,4 @@ END
 $$;
 
 CREATE FUNCTION pgmq.create_fifo_indexes_all() RETURNS void
-    LANGUAGE sql AS $$ SELECT $$;
+    LANGUAGE plpgsql AS $$ BEGIN END $$;

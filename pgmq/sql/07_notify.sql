@@ -36,8 +36,9 @@ DECLARE
     off boolean;
 BEGIN
     IF queue IS NULL THEN
-        RAISE EXCEPTION 'relation "pgmq.%" does not exist', pgmq.format_table_name(queue_name, 'q')
-            USING ERRCODE = 'undefined_table';
+        RAISE NOTICE 'relation "pgmq.%" does not exist, skipping',
+            pgmq.format_table_name(queue_name, 'q');
+        RETURN;
     END IF;
     DELETE FROM pgmq.notify_insert_throttle t WHERE t.queue_name = queue_name
         RETURNING t.sets_notify INTO off;

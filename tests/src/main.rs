@@ -37,6 +37,7 @@ mod names;
 mod native;
 mod oracle;
 mod pauses;
+mod pgmq_same;
 mod plans;
 mod planted;
 mod pooler;
@@ -125,6 +126,7 @@ fn all() -> Vec<harness::Test> {
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),
+        pgmq_same::tests(),
         status::tests(),
         ddl::tests(),
         contract::tests(),

@@ -41,8 +41,8 @@ fn id(trigger: &Trigger) -> Result<i64> {
         .ok_or_else(|| Error::Internal("a message has no id".into()))
 }
 
-fn not_by_hand(verb: &str) -> Error {
-    Error::AsPgmq(State::GeneratedAlways, format!("{verb} column \"msg_id\""))
+fn not_by_hand(what: &str) -> Error {
+    Error::AsPgmq(State::GeneratedAlways, what.into())
 }
 
 /// What a writer may set of a row beside vt: a column of the view, one of storage.
@@ -58,7 +58,9 @@ fn insert(call: &Call) -> Result<Value> {
     let q = queue(&trigger)?;
     let new = |n| trigger.column(Row::New, n);
     if !new(MSG_ID).is_null() {
-        return Err(not_by_hand("cannot insert a non-DEFAULT value into"));
+        return Err(not_by_hand(
+            "cannot insert a non-DEFAULT value into column \"msg_id\"",
+        ));
     }
     let now = time::now();
     let vt = new(VT).as_timestamptz().map_or(now, |at| finite(at, now));
@@ -94,7 +96,9 @@ fn update(call: &Call) -> Result<Value> {
     let q = queue(&trigger)?;
     let new = |n| trigger.column(Row::New, n);
     if trigger.changed(MSG_ID) {
-        return Err(not_by_hand("cannot change"));
+        return Err(not_by_hand(
+            "column \"msg_id\" can only be updated to DEFAULT",
+        ));
     }
     let now = time::now();
     let vt = match new(VT).as_timestamptz() {
