@@ -2,6 +2,7 @@
 
 pub mod bury;
 pub mod grouped;
+pub mod import;
 pub mod life;
 pub mod look;
 mod note;

@@ -5,6 +5,7 @@
 
 mod create;
 mod grouped;
+mod import;
 mod read;
 mod send;
 mod settle;
