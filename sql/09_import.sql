@@ -32,7 +32,7 @@ DECLARE
     headers text := 'NULL::jsonb';
     read_at text := 'NULL::timestamptz';
     batch refcursor;
-    some record;
+    chunk record;
     n int;
     last bigint := 0;
 BEGIN
@@ -65,12 +65,12 @@ BEGIN
         'FROM (SELECT *, row_number() OVER (ORDER BY msg_id) AS n FROM %s) m '
         'GROUP BY (n - 1) / 1000 ORDER BY min(msg_id)', read_at, headers, source);
     LOOP
-        FETCH batch INTO some;
+        FETCH batch INTO chunk;
         EXIT WHEN NOT FOUND;
         messages := messages + mq_internal.import_messages(
-            queue, some.ids, some.attempts, some.enqueued_at, some.read_at, some.visible_at,
-            some.bodies, some.headers);
-        last := some.ids[cardinality(some.ids)];
+            queue, chunk.ids, chunk.attempts, chunk.enqueued_at, chunk.read_at, chunk.visible_at,
+            chunk.bodies, chunk.headers);
+        last := chunk.ids[cardinality(chunk.ids)];
     END LOOP;
     CLOSE batch;
     IF kept IS NOT NULL THEN

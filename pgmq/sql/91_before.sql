@@ -12,7 +12,7 @@ BEGIN
     UPDATE pgmq.meta m SET queue_name = b.queue_name, is_partitioned = b.is_partitioned,
         created_at = b.created_at
     FROM pgmq_before.meta b
-    WHERE pgmq._is(m.queue_name, b.queue_name) AND m.queue_name <> b.queue_name
+    WHERE pgmq._is(m.queue_name, b.queue_name)
         AND to_regclass(format('pgmq_before.%I', 'q_' || lower(b.queue_name))) IS NOT NULL;
     FOR told IN
         SELECT c.oid::regclass AS relation, b.queue_name, substr(c.relname, 1, 2) AS prefix

@@ -322,6 +322,7 @@ async fn polls_wake_up(cx: Cx) {
         let (n, took) = polls.await.unwrap();
         assert_eq!(n, 1, "{verb}");
         assert!(took.as_secs() < 20, "{verb}: {took:?}");
+        c.run("SELECT pgmq.purge_queue('q')").await;
     }
 }
 

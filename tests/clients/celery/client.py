@@ -37,7 +37,7 @@ def tasks():
         raise AssertionError("it did not fail")
     except ValueError:
         pass
-    topic = add.apply_async((40, 2), exchange="celery_topics", routing_key="news.sports")
+    topic = add.apply_async((40, 2), queue="celery_topics", routing_key="news.sports")
     assert topic.get(timeout=60) == 42
     assert add.apply_async((1, 2), countdown=1).get(timeout=60) == 3
     remote(os.environ["TRANSPORT"])
