@@ -34,7 +34,15 @@ CREATE TABLE mq_internal.queue (
     notify            boolean NOT NULL,
     paused            boolean NOT NULL,
     paused_until      timestamptz,
-    segment_size      int
+    segment_size      int,
+    ordering          text NOT NULL DEFAULT 'none',
+    single_active     boolean NOT NULL DEFAULT false,
+    rate_limit        int,
+    rate_interval     interval,
+    rate_burst        int,
+    rate_key          text,
+    max_in_flight     int,
+    group_max_in_flight int
 );
 CREATE INDEX queue_dead_letter ON mq_internal.queue (dead_letter);
 

@@ -15,6 +15,14 @@ CREATE FUNCTION mq.create_queue(
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
+    single_active boolean DEFAULT NULL,
+    ordering text DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_interval interval DEFAULT NULL,
+    rate_burst int DEFAULT NULL,
+    rate_key text DEFAULT NULL,
+    max_in_flight int DEFAULT NULL,
+    group_max_in_flight int DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
 REVOKE ALL ON FUNCTION mq.create_queue FROM PUBLIC;
@@ -34,6 +42,13 @@ CREATE FUNCTION mq.alter_queue(
     archive_retention interval DEFAULT NULL,
     notify boolean DEFAULT NULL,
     segment_size int DEFAULT NULL,
+    single_active boolean DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_interval interval DEFAULT NULL,
+    rate_burst int DEFAULT NULL,
+    rate_key text DEFAULT NULL,
+    max_in_flight int DEFAULT NULL,
+    group_max_in_flight int DEFAULT NULL,
     reset text[] DEFAULT NULL
 ) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_alter_queue';
 

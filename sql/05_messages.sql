@@ -30,14 +30,18 @@ CREATE FUNCTION mq.send_batch(
     AS 'MODULE_PATHNAME', 'mq_send_batch';
 
 CREATE FUNCTION mq.read(
-    queue text, qty int DEFAULT 1, visibility interval DEFAULT NULL, wait interval DEFAULT NULL
+    queue text, qty int DEFAULT 1, visibility interval DEFAULT NULL, wait interval DEFAULT NULL,
+    filter jsonpath DEFAULT NULL
 ) RETURNS SETOF mq.message LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
     AS 'MODULE_PATHNAME', 'mq_read';
 
 CREATE FUNCTION mq.pop(
-    queue text, qty int DEFAULT 1
+    queue text, qty int DEFAULT 1, filter jsonpath DEFAULT NULL
 ) RETURNS SETOF mq.message LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
     AS 'MODULE_PATHNAME', 'mq_pop';
+
+CREATE FUNCTION mq.step_down(queue text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 AS 'MODULE_PATHNAME', 'mq_step_down';
 
 CREATE FUNCTION mq.get(
     queue text, id bigint

@@ -56,7 +56,18 @@ SELECT c.relname::text AS queue,
        q.paused AND (q.paused_until IS NULL OR q.paused_until > clock_timestamp()) AS paused,
        CASE WHEN q.paused AND q.paused_until > clock_timestamp() THEN q.paused_until END
            AS paused_until,
-       q.created_at, q.segment_size
+       q.created_at, q.segment_size, q.ordering, q.single_active,
+       CASE WHEN q.single_active THEN (
+           SELECT l.pid FROM pg_locks l
+           WHERE l.locktype = 'advisory' AND l.classid = q.view AND l.objid = 0
+             AND l.objsubid = 28017 AND l.granted
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+       END AS active_pid,
+       q.rate_limit,
+       CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_interval, '1s') END AS rate_interval,
+       CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_burst, q.rate_limit) END AS rate_burst,
+       CASE WHEN q.rate_limit IS NOT NULL THEN q.rate_key END AS rate_key,
+       q.max_in_flight, q.group_max_in_flight
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN mq_internal.reply_queue r ON r.view = q.view

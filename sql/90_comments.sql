@@ -37,7 +37,7 @@ COMMENT ON COLUMN mq.message.last_error IS
 COMMENT ON COLUMN mq.message.priority IS
   'From 0 to 9, higher first; 4 unless given.';
 COMMENT ON COLUMN mq.message.group_key IS
-  'Ordered group of the message. Always null for now: groups are refused when sending.';
+  'Ordered group of the message, or null. Only where the queue''s ordering is ''group''.';
 COMMENT ON COLUMN mq.message.dedup_key IS
   'Key under which a second send within the queue''s dedup_window is a duplicate, or null.';
 COMMENT ON COLUMN mq.message.enqueued_at IS
@@ -82,9 +82,11 @@ COMMENT ON FUNCTION mq.send_batch IS
 -- Receiving -----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.read IS
-  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds, and less when somebody waits to drop, rename or lock the queue. Returns no rows when nothing is ready or the queue is paused. Needs UPDATE on the queue.';
+  'Hands out up to qty ready messages, by priority and then id, each leased for visibility (default: the queue''s). Waits for the first up to wait, at most 20 seconds, and less when somebody waits to drop, rename or lock the queue. Returns no rows when nothing is ready or the queue is paused. With filter, only messages in whose {"headers": …, "body": …} it finds something first that is neither false nor null; the others are passed over, and not looked at again by this session until they change. Of a queue with single_active only the active session is handed messages. Needs UPDATE on the queue.';
 COMMENT ON FUNCTION mq.pop IS
-  'Hands out and removes up to qty ready messages in one step: exactly-once inside the transaction that does the work, at-most-once alone. Needs UPDATE on the queue.';
+  'Hands out and removes up to qty ready messages in one step: exactly-once inside the transaction that does the work, at-most-once alone. filter and single_active as with mq.read. Needs UPDATE on the queue.';
+COMMENT ON FUNCTION mq.step_down IS
+  'Gives up being the active session of a queue with single_active, so that another takes over. Returns true when this session was it. At once, whatever becomes of the transaction. Needs UPDATE on the queue.';
 COMMENT ON PROCEDURE mq.wait IS
   'Returns as soon as a message of the queue may be ready (ready true) or the time is over (ready false), holding no snapshot meanwhile. Not inside a transaction block. Needs UPDATE on the queue.';
 COMMENT ON PROCEDURE mq.wait_any IS
@@ -238,6 +240,24 @@ COMMENT ON COLUMN mq.queues.paused_until IS
 COMMENT ON COLUMN mq.queues.created_at IS
   'When the queue was created.';
 
+COMMENT ON COLUMN mq.queues.ordering IS
+  'Which messages are handed out one after the other: ''none'', those of one group_key (''group''), or all (''strict'').';
+COMMENT ON COLUMN mq.queues.single_active IS
+  'Whether one session at a time is handed messages.';
+COMMENT ON COLUMN mq.queues.active_pid IS
+  'With single_active: process id of the session that is handed messages; null: the next that reads.';
+COMMENT ON COLUMN mq.queues.rate_limit IS
+  'How many messages are handed out each rate_interval; null: as many as are read.';
+COMMENT ON COLUMN mq.queues.rate_interval IS
+  'The time that rate_limit counts for.';
+COMMENT ON COLUMN mq.queues.rate_burst IS
+  'How many messages may be handed out at once, where none were for a while.';
+COMMENT ON COLUMN mq.queues.rate_key IS
+  'A header, or ''group_key'': the rate is for each of its values apart; null: for the queue.';
+COMMENT ON COLUMN mq.queues.max_in_flight IS
+  'How many messages may be leased at one time; null: any number.';
+COMMENT ON COLUMN mq.queues.group_max_in_flight IS
+  'How many messages of one group a read takes at most; null: any number.';
 COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 

@@ -2,8 +2,11 @@
 //!
 //! A message names the queue and the argument; a hint names the call that helps.
 
+mod usage;
+
 use pg_broker_core::names::{quote_ident, quote_literal, refuse};
 use thiserror::Error;
+use usage::usage;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -129,6 +132,8 @@ pub enum Error {
     },
     #[error("queue \"{queue}\": group_key needs a queue with ordered groups")]
     NoGroups { queue: String },
+    #[error("queue \"{0}\": this transaction has messages of as many groups as it may")]
+    TooManyGroups(String),
     #[error("mq.{0} cannot run inside a transaction block")]
     InTransaction(&'static str),
     #[error("queue \"{queue}\": message {id} is leased")]
@@ -139,6 +144,10 @@ pub enum Error {
     NoReader(String),
     #[error("{0} needs pg_broker in shared_preload_libraries")]
     NeedsPreload(&'static str),
+    #[error("queue \"{0}\": its limits need pg_broker in shared_preload_libraries")]
+    NeedsBoard(String),
+    #[error("queue \"{0}\": shared memory has no room for its limits")]
+    NoPlace(String),
     #[error("this session has no reply queue")]
     NoReplyQueue,
     #[error("the catalog of queue \"{0}\" is incomplete")]
@@ -185,6 +194,15 @@ impl Error {
         }
     }
 
+    /// `reset` names an option that is also given a value.
+    pub fn reset_and_given(queue: &str, option: &str) -> Self {
+        Self::argument(
+            queue,
+            "reset",
+            format!("names \"{option}\", which is also given a value"),
+        )
+    }
+
     pub fn null(queue: &str, argument: &'static str) -> Self {
         Self::argument(queue, argument, "must not be null")
     }
@@ -206,7 +224,7 @@ impl Error {
             Error::Column { .. } | Error::ExchangeColumn(_) => State::GeneratedAlways,
             Error::Unrouted { .. } => State::NoData,
             Error::TooLarge { .. } => State::ProgramLimitExceeded,
-            Error::Full { .. } => State::ConfigurationLimitExceeded,
+            Error::Full { .. } | Error::TooManyGroups(_) => State::ConfigurationLimitExceeded,
             Error::NotOwner(_)
             | Error::NotExchangeOwner(_)
             | Error::PgmqDenied
@@ -223,6 +241,8 @@ impl Error {
             Error::Leased { .. } => State::ObjectInUse,
             Error::NoReader(_)
             | Error::NeedsPreload(_)
+            | Error::NeedsBoard(_)
+            | Error::NoPlace(_)
             | Error::NoReplyQueue
             | Error::BrokenExchange(_)
             | Error::BrokenQueue(_) => State::Broken,
@@ -351,9 +371,16 @@ impl Error {
                 quote_literal(queue)
             )),
             Error::NotSupported { hint, .. } => Some(hint.clone()),
-            Error::NoGroups { .. } => {
-                Some("Leave group_key out: ordered groups are not available yet.".into())
-            }
+            Error::TooManyGroups(_) => Some(
+                "Commit, and read again: each group is a lock until then. Or raise \
+                 max_locks_per_transaction."
+                    .into(),
+            ),
+            Error::NoGroups { queue } => Some(format!(
+                "Leave group_key out, or make a queue with SELECT mq.create_queue({}, \
+                 ordering => 'group').",
+                quote_literal(&format!("{queue}_in_order"))
+            )),
             Error::InTransaction("request") => Some(
                 "Call it outside BEGIN … COMMIT, as a statement of its own; or send with the headers \
                  reply_to (mq.reply_queue()) and correlation_id, commit, and use mq.read_reply."
@@ -367,6 +394,15 @@ impl Error {
             Error::NeedsPreload(_) => Some(
                 "Only then it is known who waits. Add pg_broker to shared_preload_libraries and \
                  restart the server, or leave expect_reader out."
+                    .into(),
+            ),
+            Error::NeedsBoard(queue) => Some(format!(
+                "Add pg_broker to shared_preload_libraries and restart the server, or take the limits \
+                 away with mq.alter_queue({}, reset => '{{rate_limit,max_in_flight}}').",
+                quote_literal(queue)
+            )),
+            Error::NoPlace(_) => Some(
+                "Raise pg_broker.max_queues and restart the server, or drop queues that nobody needs."
                     .into(),
             ),
             Error::NoReplyQueue => Some(
@@ -405,61 +441,5 @@ fn of(queue: &str) -> String {
         String::new()
     } else {
         format!("queue \"{queue}\": ")
-    }
-}
-
-/// How an argument is written, for when a value is refused.
-fn usage(argument: &str) -> &'static str {
-    match argument {
-        "qty" => "Say how many messages to take, as in mq.read('orders', qty => 10).",
-        "visibility" => "Say how long the lease lasts, as in visibility => '30 seconds'.",
-        "delay" => "Say how long to wait, as in delay => '5 minutes'.",
-        "deliver_at" | "visible_at" => "Give a time, as in now() + '1 hour'.",
-        "ttl" => "Say how long the message is worth delivering, as in ttl => '1 hour'.",
-        "expires_at" => "Give a time, or leave it null for never.",
-        "priority" => "Higher goes first; 4 is the default, as in priority => 9.",
-        "wait" | "timeout" => "Say how long to wait, as in '10 seconds'.",
-        "backoff" => "List the waits before each retry, as in backoff => '{1s,10s,1min}'.",
-        "dedup_window" => "Say for how long, as in dedup_window => '5 minutes'.",
-        "archive_retention" => "Say for how long, as in archive_retention => '30 days'.",
-        "max_failures" => "Say how often it may fail, as in max_failures => 5.",
-        "max_length" => "Say how many messages fit, as in max_length => 100000.",
-        "max_bytes" => "Say how large a message may be, as in max_bytes => 65536.",
-        "max" => "Say how many messages at most, as in max => 100.",
-        "overflow" => "Use overflow => 'reject' or overflow => 'drop_oldest'.",
-        "until" => "Leave it out to pause until mq.resume.",
-        "id" | "ids" | "receipt" | "receipts" => {
-            "Pass the id and receipt that mq.read returned, as in mq.ack('orders', id, receipt)."
-        }
-        "body" | "bodies" | "data" => {
-            "Send something: mq.send takes jsonb ('null' is a value), mq.send_text text, \
-             mq.send_bytes bytea."
-        }
-        "headers" => "Write headers as a JSON object, as in '{\"type\": \"order\"}'.",
-        "kind" => "Use 'topic', 'direct', 'fanout', 'headers' or 'hash'.",
-        "exchange" => "Name the exchange, as in mq.publish('news', 'sports.chess', '{}').",
-        "target" => "Name a queue or another exchange.",
-        "pattern" => {
-            "For a topic, words and dots, where * is one word and # none or more: 'sports.*'; for a \
-             direct exchange, the key."
-        }
-        "key" => "Give the key to route by, as in mq.publish('news', 'sports.chess', '{}').",
-        "keys" => "Give one key a message.",
-        "filter" => {
-            "Write a jsonpath over {\"headers\": …, \"body\": …}, as in '$.body.weight > 2500'."
-        }
-        "match" => "Use match => 'all' or match => 'any'.",
-        "weight" => "Give the share beside the others', as in weight => 2.",
-        "alternate" => "Name the exchange that takes what no binding matches.",
-        "group_keys" | "dedup_keys" => "Give one element a message, null for none.",
-        "message" => {
-            "Pass a message as mq.read returned it, as in mq.reply(m, '1') FROM mq.read('q') m."
-        }
-        "correlation_id" => "Pass the id that was sent in the header correlation_id.",
-        "reset" => "Name the options to put back to their defaults, as in reset => '{ttl}'.",
-        "to" => "Name a queue that you may send to.",
-        "new_name" => "Give the new name, as in mq.rename_queue('orders', 'purchases').",
-        "queues" => "Name the queues, as in mq.wait_any('{orders,mail}', '10 seconds').",
-        _ => "See the SQL reference.",
     }
 }

@@ -21,7 +21,11 @@ pub extern "C-unwind" fn _PG_init() {
     let preloading = pg::shmem::preloading();
     settings::register(preloading);
     if preloading {
-        pg::shmem::request(usize::try_from(settings::MAX_QUEUES.get()).unwrap_or(0));
+        let many = |n: i32| usize::try_from(n).unwrap_or(0);
+        pg::shmem::request(
+            many(settings::MAX_QUEUES.get()),
+            many(settings::MAX_RATE_KEYS.get()),
+        );
         worker::register();
     }
 }

@@ -11,6 +11,11 @@ pub static HINTS: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// queues work, but reading them starts at the beginning every time.
 pub static MAX_QUEUES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 
+/// How many keys of queues with `rate_key` shared memory remembers at one time: 16 bytes each. Only
+/// those count of which messages were handed out lately, so that their burst is not there in full;
+/// where there are more, messages of further keys wait.
+pub static MAX_RATE_KEYS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
+
 /// How a transaction commits that did nothing but lease messages.
 pub static LEASE_COMMIT: GucSetting<LeaseCommit> =
     GucSetting::<LeaseCommit>::new(LeaseCommit::Async);
@@ -151,6 +156,16 @@ pub fn register(preloading: bool) {
             &MAX_QUEUES,
             16,
             100_000,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+        GucRegistry::define_int_guc(
+            c"pg_broker.max_rate_keys",
+            c"How many keys of queues with rate_key shared memory remembers at one time.",
+            c"Where more were handed out lately, messages of further keys wait.",
+            &MAX_RATE_KEYS,
+            32,
+            16_777_216,
             GucContext::Postmaster,
             GucFlags::default(),
         );

@@ -9,6 +9,7 @@ mod chart;
 mod client;
 mod idle;
 mod load;
+mod ordered;
 mod plot;
 mod process;
 mod promise;
@@ -35,7 +36,7 @@ use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
 use side::{SIDES, Side};
-use workload::{DELAYED, IDLE, PARKED, ROUTES, SNAPSHOT, SPACE, THOUSAND, WAKE};
+use workload::{DELAYED, IDLE, ORDERED, PARKED, ROUTES, SNAPSHOT, SPACE, THOUSAND, WAKE};
 
 fn main() -> ExitCode {
     ended(start())
@@ -103,6 +104,10 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     if wanted(ROUTES) {
         say("publishing", began);
         rows.extend(bench.routes().await?);
+    }
+    if wanted(ORDERED) {
+        say("ordered groups", began);
+        rows.extend(bench.ordered().await?);
     }
     if wanted(WAKE) {
         say("from a commit to the waiter", began);

@@ -4,7 +4,7 @@ use pg_broker_bench_common::floor::Floor;
 
 use crate::args::Args;
 use crate::workload::{DELAYED, IDLE, PARKED, SPACE, WAL};
-use crate::{idle, routes, snapshot, space, thousand, wake};
+use crate::{idle, ordered, routes, snapshot, space, thousand, wake};
 
 pub fn floors(args: &Args) -> Vec<Floor> {
     let mut floors = vec![
@@ -38,6 +38,7 @@ pub fn floors(args: &Args) -> Vec<Floor> {
     floors.push(Floor::value(&key(PARKED, "autovacuum"), 0.0));
     floors.extend(thousand::floors());
     floors.extend(routes::floors());
+    floors.extend(ordered::floors());
     if args.minutes > 1 {
         floors.push(Floor::row(
             &snapshot::key(args.minutes),

@@ -45,7 +45,7 @@ impl Workload {
 }
 
 /// The workloads that have procedures of their own: under an open snapshot, waking, waiters on an
-/// idle queue, what becomes of the space, and exchanges.
+/// idle queue, what becomes of the space, exchanges, and ordered groups.
 pub const SNAPSHOT: &str = "snapshot";
 pub const WAKE: &str = "wake";
 pub const IDLE: &str = "idle";
@@ -54,7 +54,9 @@ pub const PARKED: &str = "parked";
 pub const DELAYED: &str = "delayed";
 pub const THOUSAND: &str = "thousand";
 pub const ROUTES: &str = "routes";
-pub const SPECIAL: [(&str, &str); 8] = [
+pub const ORDERED: &str = "ordered";
+pub const SPECIAL: [(&str, &str); 9] = [
+    (ORDERED, "cycles in queues with ordered groups"),
     (ROUTES, "publishing, with few and with many bindings"),
     (SNAPSHOT, "cycles under an open snapshot, minute by minute"),
     (WAKE, "from a commit to the waiter on an idle queue"),

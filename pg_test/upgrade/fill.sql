@@ -87,6 +87,7 @@ GRANT INSERT ON mq."kept hash" TO kept_web;
 RESET ROLE;
 
 -- A queue whose messages lie in several segments, and beside them.
+SELECT mq.create_queue('one reader', single_active => true);
 SELECT mq.create_queue('in segments', segment_size => 64);
 SELECT format('SELECT count(*) FROM mq.send_batch(''in segments'', (SELECT array_agg(to_jsonb(n + %s)) '
               'FROM generate_series(1, 32) n)) ; SELECT mq.maintain(''in segments'')', i * 32)
@@ -97,3 +98,22 @@ SELECT mq.maintain('in segments');
 DO $$ BEGIN
     ASSERT (SELECT count(*) FROM mq.segments WHERE queue = 'in segments' AND first_id IS NOT NULL) > 2;
 END $$;
+
+-- Queues with ordering: groups whose first message is held, waits, is given back, or is gone.
+SELECT mq.create_queue('in groups', ordering => 'group', segment_size => 64);
+SELECT count(mq.send('in groups', to_jsonb(n), group_key => 'g' || n % 4)) FROM generate_series(1, 40) n;
+SELECT mq.maintain('in groups');
+SELECT count(mq.send('in groups', to_jsonb(n), group_key => 'g' || n % 4, priority => n % 10)) FROM generate_series(41, 80) n;
+SELECT mq.maintain('in groups');
+SELECT mq.send('in groups', '"free"');
+SELECT count(*) FROM mq.read('in groups', 3, '9 years');
+SELECT mq.release('in groups', id) FROM mq."in groups" WHERE state = 'leased' ORDER BY id LIMIT 1;
+SELECT mq.nack('in groups', id, receipt, '5 years') FROM mq.read('in groups');
+SELECT mq.ack('in groups', id, receipt) FROM mq.read('in groups');
+SELECT mq.create_queue('in line', ordering => 'strict');
+SELECT mq.send('in line', to_jsonb(n), priority => n) FROM generate_series(1, 5) n;
+SELECT mq.release('in line', id, receipt) FROM mq.read('in line', 2);
+-- Queues that hold their readers back.
+SELECT mq.create_queue('held back', rate_limit => 7, rate_interval => '1 minute', rate_burst => 3,
+    rate_key => 'k "x"', max_in_flight => 5);
+SELECT mq.create_queue('held back in groups', ordering => 'group', group_max_in_flight => 2, rate_limit => 9);

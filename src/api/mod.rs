@@ -3,6 +3,7 @@
 mod args;
 mod events;
 mod exchanges;
+mod limits;
 mod observe;
 mod options;
 mod pgmq;

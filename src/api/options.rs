@@ -1,7 +1,7 @@
 //! The named options of mq.create_queue and mq.alter_queue, from arguments to settings.
 
-use super::args;
-use crate::catalog::{self, Overflow, Right, Setting, Settings};
+use super::{args, limits};
+use crate::catalog::{self, Ordering, Overflow, Right, Setting, Settings};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
@@ -11,7 +11,7 @@ use crate::queue::send::{not_negative, positive};
 use pg_broker_core::ids::BLOCK;
 
 /// The options that `reset` may name.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "visibility",
     "max_failures",
     "dead_letter",
@@ -24,9 +24,10 @@ const NAMES: [&str; 12] = [
     "archive_retention",
     "notify",
     "segment_size",
+    "single_active",
 ];
 
-fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
+pub(super) fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
     match value {
         Some(v) => Setting::To(v),
         None if reset.iter().any(|r| r == name) => Setting::Reset,
@@ -34,7 +35,7 @@ fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting
     }
 }
 
-fn at_least_one<T: PartialOrd + From<i32> + std::fmt::Display>(
+pub(super) fn at_least_one<T: PartialOrd + From<i32> + std::fmt::Display>(
     queue: &str,
     name: &'static str,
     value: Option<T>,
@@ -91,6 +92,20 @@ fn overflow(queue: &str, value: Value) -> Result<Option<Overflow>> {
     }
 }
 
+/// How a queue's messages are kept in order, which is for good.
+pub fn ordering(queue: &str, value: Value) -> Result<Ordering> {
+    let Some(name) = value.as_text() else {
+        return Ok(Ordering::None);
+    };
+    Ordering::named(&name).ok_or_else(|| {
+        Error::argument(
+            queue,
+            "ordering",
+            format!("must be 'none', 'group' or 'strict', not '{name}'"),
+        )
+    })
+}
+
 /// A window may be infinite, where PostgreSQL knows infinite intervals.
 fn window(queue: &str, i: Interval) -> Result<Interval> {
     if i.is_infinite() && i.span() > 0 {
@@ -118,24 +133,32 @@ fn segment_size(queue: &str, value: Value) -> Result<Option<i32>> {
     }
 }
 
+/// All options that `reset` may name.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(limits::NAMES)
+}
+
 /// What `reset` asks for.
 pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
     let list = args::list(queue, "reset", value, Ty::Text)?.unwrap_or_default();
     list.into_iter()
         .map(|v| match v.as_text() {
-            Some(name) if NAMES.contains(&name.as_str()) => Ok(name),
+            Some(name) if names().any(|n| n == name) => Ok(name),
             Some(name) => Err(Error::argument_hint(
                 queue,
                 "reset",
                 format!("names no option: \"{name}\""),
-                format!("The options are {}.", NAMES.join(", ")),
+                format!(
+                    "The options are {}.",
+                    names().collect::<Vec<_>>().join(", ")
+                ),
             )),
             None => Err(Error::argument(queue, "reset", "must not hold a null")),
         })
         .collect()
 }
 
-/// The eleven options from argument `first` on.
+/// The options from argument `first` on.
 pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Result<Settings> {
     let arg = |n: usize| call.arg(first + n);
     let interval = |n: usize, name: &'static str| {
@@ -165,14 +188,12 @@ pub fn settings(call: &Call, queue: &str, first: usize, reset: &[String]) -> Res
         ),
         notify: setting(reset, "notify", arg(10).as_bool()),
         segment_size: setting(reset, "segment_size", segment_size(queue, arg(11))?),
+        single_active: setting(reset, "single_active", arg(12).as_bool()),
     };
-    let given = (0..12).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
+    let given =
+        (0..NAMES.len()).find(|&n| !arg(n).is_null() && reset.iter().any(|r| r == NAMES[n]));
     match given {
-        Some(n) => Err(Error::argument(
-            queue,
-            "reset",
-            format!("names \"{}\", which is also given a value", NAMES[n]),
-        )),
+        Some(n) => Err(Error::reset_and_given(queue, NAMES[n])),
         None => Ok(settings),
     }
 }

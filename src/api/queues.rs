@@ -1,6 +1,6 @@
 //! mq.create_queue, mq.alter_queue, mq.drop_queue, mq.rename_queue, mq.pause, mq.resume.
 
-use super::{args, options};
+use super::{args, limits, options};
 use crate::catalog::{self, Options, Queue, Right, companion};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
@@ -71,8 +71,11 @@ fn create_queue(call: &Call) -> Result<Value> {
     check_name("a queue", &name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
-    let if_not_exists = call.arg(14).as_bool().unwrap_or(false);
+    let if_not_exists = call.arg(22).as_bool().unwrap_or(false);
     let mut options = settings.over(&Options::default());
+    options.ordering = options::ordering(&name, call.arg(15))?;
+    let none = options.limits.clone();
+    options.limits = limits::limits(call, &name, 16, &[], &none, options.ordering)?;
     let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();
     let dead = dead_letter_of(&name);
     let also = if makes_dead {
@@ -118,8 +121,10 @@ fn alter_queue(call: &Call) -> Result<Value> {
     rel::require_writable("mq.alter_queue()")?;
     let name = args::queue_name(call)?;
     let q = catalog::open(&name, Lock::Alter, Right::Owner)?;
-    let reset = options::resets(&name, call.arg(13))?;
-    let new = options::settings(call, &name, 1, &reset)?.over(&q.options);
+    let reset = options::resets(&name, call.arg(20))?;
+    let mut new = options::settings(call, &name, 1, &reset)?.over(&q.options);
+    let (present, ordering) = (&q.options.limits, q.options.ordering);
+    new.limits = limits::limits(call, &name, 14, &reset, present, ordering)?;
     if let Some(target) = new.dead_letter
         && q.options.dead_letter != Some(target)
     {
@@ -129,6 +134,12 @@ fn alter_queue(call: &Call) -> Result<Value> {
         tables::limit_length(q.n, q.owner, q.view, new.max_length.is_some())?;
     }
     catalog::update(q.view, &new)?;
+    if q.options.single_active && !new.single_active {
+        life::resumed(&q);
+    }
+    if new.limits != q.options.limits {
+        life::limit(&q, &new.limits)?;
+    }
     let lowered = new.max_failures.is_some() && new.max_failures != q.options.max_failures;
     if new.max_failures.is_some() && new.dead_letter.is_none() && lowered {
         report::notice(&format!(

@@ -1,6 +1,7 @@
 //! CALL mq.request; mq.reply, mq.reply_queue, mq.read_reply.
 
-use super::{args, receive};
+use super::args;
+use super::receive::{self, Taken};
 use crate::catalog::{self, Queue, Right};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
@@ -173,14 +174,15 @@ fn read_reply(call: &Call) -> Result<Value> {
     let q = request::own_queue()?.ok_or(Error::NoReplyQueue)?;
     let deadline = receive::longest_wait(&q, call.arg(1).as_interval())?;
     let sink = call.rows();
-    let wanted = |headers, _| request::is_about(headers, &id);
+    let wanted = |headers, _body| request::is_about(headers, &id);
     let take = |q: &Queue| {
         let now = time::now();
         if q.options.is_paused(now) {
-            return Ok(0);
+            return Ok(Taken::Nothing);
         }
         let hand = |row: &[Value]| sink.values(row);
-        read::hand_out_only(q, 1, Some(&wanted), Take::Away, now, hand)
+        let n = read::hand_out_only(q, 1, Some(&wanted), Take::Away, now, hand)?;
+        Ok(Taken::of(n))
     };
     let again = |name: &str| catalog::open(name, Lock::Write, Right::Owner);
     receive::until_taken(q, again, deadline, take)?;

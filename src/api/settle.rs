@@ -143,7 +143,7 @@ fn extend(call: &Call) -> Result<Value> {
     let end = std::cell::Cell::new(0);
     let ours = one(call, &q, &|q, list, now| {
         end.set(time::add(now, &visibility));
-        Ok(settle::extend(q, list, end.get()))
+        Ok(settle::extend(q, list, end.get(), now))
     })?;
     Ok(if ours {
         Value::timestamptz(end.get())
@@ -156,7 +156,7 @@ fn extend_batch(call: &Call) -> Result<Value> {
     let q = open(call, "mq.extend_batch()", Privilege::Update)?;
     let visibility = visibility(call, &q)?;
     batch(call, &q, &|q, list, now| {
-        Ok(settle::extend(q, list, time::add(now, &visibility)))
+        Ok(settle::extend(q, list, time::add(now, &visibility), now))
     })
 }
 

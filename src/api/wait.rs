@@ -8,6 +8,7 @@ use crate::pg::rel::{Lock, Privilege};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::pg::wait;
+use crate::queue::active;
 use crate::queue::read::{self, Waiting};
 use crate::queue::send::not_negative;
 use crate::sql_function;
@@ -20,7 +21,15 @@ fn is_ready(name: &str, waiting: &mut Waiting) -> Result<bool> {
     let q = catalog::open(name, Lock::Read, Right::Has(Privilege::Update))?;
     waiting.join(&q);
     let now = time::now();
-    Ok(!q.options.is_paused(now) && read::any_ready(&q, now))
+    if q.options.is_paused(now) || !read::any_ready(&q, now)? {
+        return Ok(false);
+    }
+    // Who is told that there is something is the one who gets it.
+    let is_ours = active::admits(&q);
+    if !is_ours {
+        waiting.hand_on();
+    }
+    Ok(is_ours)
 }
 
 fn deadline(call: &Call, queue: &str) -> Result<Option<Micros>> {

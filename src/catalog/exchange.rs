@@ -3,10 +3,10 @@
 
 use super::{KNOWN, Right, known};
 use crate::error::{Error, Result};
-use crate::pg::json::Kept;
+use crate::pg::filter::Filter;
 use crate::pg::rel::{self, Lock};
 use crate::pg::role;
-use crate::pg::spi::{self, Path};
+use crate::pg::spi;
 use crate::pg::time;
 use crate::pg::value::{Oid, Ty, Value};
 use pg_broker_core::route::{self, Binding, Kind, Table};
@@ -23,7 +23,6 @@ pub struct Exchange {
     pub alternate: Option<Oid>,
     /// Read when something is published: who binds much has no use for it.
     compiled: OnceCell<Compiled>,
-    plans: spi::Plans,
 }
 
 /// What is bound to an exchange, and how it is found.
@@ -36,7 +35,7 @@ struct Compiled {
 pub struct Bound {
     pub target: Oid,
     pub is_exchange: bool,
-    filter: Option<Kept>,
+    filter: Option<Filter>,
 }
 
 /// What an exchange looks at.
@@ -92,11 +91,8 @@ impl Exchange {
             .matches(look.key.unwrap_or_default(), &header);
         let mut found = Vec::with_capacity(places.len());
         for bound in places.into_iter().filter_map(|at| compiled.bound.get(at)) {
-            let passes = match &bound.filter {
-                Some(filter) => self.passes(filter, look)?,
-                None => true,
-            };
-            if passes {
+            let passes = |filter: &Filter| filter.passes(look.headers, look.body);
+            if bound.filter.as_ref().is_none_or(passes) {
                 found.push(bound);
             }
         }
@@ -109,23 +105,6 @@ impl Exchange {
         }
         let compiled = compile(self.view, self.kind)?;
         Ok(self.compiled.get_or_init(|| compiled))
-    }
-
-    /// Whether a filter finds something in a message that is neither false nor null.
-    fn passes(&self, filter: &Kept, look: &Look) -> Result<bool> {
-        spi::connect(|spi| {
-            let plan =
-                self.plans
-                    .get_or_prepare(spi, 0, &[Ty::Jsonb, Ty::Jsonb, Ty::Jsonpath], || {
-                        "SELECT r IS NOT NULL AND r NOT IN ('false'::pg_catalog.jsonb, \
-                     'null'::pg_catalog.jsonb) FROM pg_catalog.jsonb_path_query_first_tz(\
-                     pg_catalog.jsonb_build_object('headers', $1, 'body', $2), $3, '{}', true) r"
-                            .into()
-                    })?;
-            let args = [look.headers, look.body, filter.value()];
-            let rows = spi.execute(role::machinery(), plan, Path::Index, &args)?;
-            Ok(rows.get(0, 0).as_bool() == Some(true))
-        })
     }
 
     pub fn require_owner(&self) -> Result<()> {
@@ -173,7 +152,6 @@ fn load(view: Oid) -> Result<Option<Exchange>> {
             kind,
             alternate: rows.get(0, 1).as_oid(),
             compiled: OnceCell::new(),
-            plans: spi::Plans::default(),
         }))
     })
 }
@@ -193,7 +171,7 @@ fn compile(view: Oid, kind: Kind) -> Result<Compiled> {
             bound.push(Bound {
                 target: get(0).as_oid().unwrap_or(Oid::INVALID),
                 is_exchange: get(1).as_bool() == Some(true),
-                filter: (!get(5).is_null()).then(|| get(5).kept()),
+                filter: Filter::new(get(5)),
             });
             bindings.push(Binding {
                 pattern: get(2).as_text(),
@@ -409,20 +387,9 @@ pub fn forget(view: Oid) -> Result<()> {
     Ok(())
 }
 
-/// A filter as PostgreSQL writes it.
-fn filter_text(filter: Value) -> Result<Option<String>> {
-    if filter.is_null() {
-        return Ok(None);
-    }
-    spi::connect(|spi| {
-        let rows = spi.query("SELECT $1::pg_catalog.text", &[Ty::Jsonpath], &[filter])?;
-        Ok(rows.get(0, 0).as_text())
-    })
-}
-
 /// Why a binding cannot be one of an exchange.
 pub fn refuse(exchange: &Exchange, w: &Wanted) -> Result<()> {
-    if filter_text(w.filter)?.is_some_and(|text| route::has_variable(&text)) {
+    if Filter::new(w.filter).is_some_and(|f| route::has_variable(&f.text())) {
         return Err(Error::ExchangeArgument {
             exchange: exchange.name.clone(),
             argument: "filter",

@@ -86,6 +86,8 @@ pub struct Part {
     pub ranks_index: Oid,
     /// The index of messages that expire, by when they do.
     pub expiry_index: Oid,
+    /// The index of messages that belong to a group, by that; `INVALID` in a queue without.
+    pub groups_index: Oid,
     pub state: State,
     /// Its range of ids, from and to before which; nothing for a parked table.
     pub first: i64,
@@ -110,6 +112,7 @@ impl Part {
             && self.index == other.index
             && self.ranks_index == other.ranks_index
             && self.expiry_index == other.expiry_index
+            && self.groups_index == other.groups_index
     }
 
     /// A parked table that was never used.
@@ -261,7 +264,7 @@ pub fn change(q: &Queue, k: i32, change: &Change) -> Result<()> {
 }
 
 /// A table of queue `n` and its indexes; none when one of them is not to be found.
-fn tables(n: i32, k: i32) -> Option<Part> {
+fn tables(n: i32, k: i32, has_groups: bool) -> Option<Part> {
     let name = |what: &str| rel::internal(&format!("q_{n}{}{what}", suffix(k)));
     Some(Part {
         k,
@@ -269,6 +272,10 @@ fn tables(n: i32, k: i32) -> Option<Part> {
         index: name("_pkey")?,
         ranks_index: name("_ranks")?,
         expiry_index: name("_expiry")?,
+        groups_index: match has_groups {
+            true => name("_groups")?,
+            false => Oid::INVALID,
+        },
         state: State::Target,
         first: 0,
         past: 0,
@@ -284,9 +291,9 @@ fn narrow(xid: i64) -> u32 {
 }
 
 /// Reads the map of queue `n`, as it is now; none when a table is missing.
-pub(super) fn load(n: i32) -> Option<Map> {
+pub(super) fn load(n: i32, has_groups: bool) -> Option<Map> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut parent = tables(n, PARENT)?;
+    let mut parent = tables(n, PARENT, has_groups)?;
     if let (Some(catalog), Some(index)) = (rel::internal("segment"), rel::internal("segment_pkey"))
     {
         let _pinned = Pinned::now();
@@ -299,7 +306,7 @@ pub(super) fn load(n: i32) -> Option<Map> {
             let state = State::of(row[column::STATE].as_int2()?);
             let found = match k {
                 PARENT => parent,
-                _ => match tables(n, k) {
+                _ => match tables(n, k, has_groups) {
                     Some(found) => found,
                     // Dropped since that snapshot, as one that nobody needs may be.
                     None if state == State::Free => continue,

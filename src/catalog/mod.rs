@@ -7,12 +7,13 @@
 
 pub mod companion;
 pub mod exchange;
+pub mod limits;
 pub mod map;
 mod options;
 pub mod replies;
 mod write;
 
-pub use options::{Options, Overflow, Setting, Settings};
+pub use options::{Options, Ordering, Overflow, Setting, Settings};
 pub use write::{insert, put_paused, remove, update};
 
 use crate::error::{Error, Result};
@@ -81,9 +82,10 @@ impl Queue {
         }
         self.map.is_stale.set(false);
         // What was changed while it was read is there, or gone, at the second time.
-        let map = map::load(self.n).or_else(|| {
+        let load = || map::load(self.n, self.options.has_groups());
+        let map = load().or_else(|| {
             holders::hear();
-            map::load(self.n)
+            load()
         });
         if map.is_none() {
             self.map.is_stale.set(true);
@@ -221,8 +223,9 @@ fn load(view: Oid) -> Result<Option<Queue>> {
     let found = spi::connect(|spi| {
         let rows = spi.query(
             &format!(
-                "SELECT {} FROM mq_internal.queue WHERE view = $1",
-                options::COLUMNS
+                "SELECT {}, {} FROM mq_internal.queue WHERE view = $1",
+                options::COLUMNS,
+                limits::COLUMNS
             ),
             &[Ty::Oid],
             &[Value::oid(view)],
@@ -332,8 +335,10 @@ pub fn try_open_oid(view: Oid) -> Result<Option<Rc<Queue>>> {
             return false;
         };
         map.live.iter().all(|p| {
-            let relations = [p.table, p.index, p.ranks_index, p.expiry_index];
-            relations.iter().all(|r| rel::is_free(*r, Lock::Read))
+            let indexes = [p.index, p.ranks_index, p.expiry_index, p.groups_index];
+            let relations = indexes.iter().chain([&p.table]);
+            let mut those_there = relations.filter(|r| **r != Oid::INVALID);
+            those_there.all(|r| rel::is_free(*r, Lock::Read))
         })
     }))
 }

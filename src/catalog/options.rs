@@ -1,5 +1,6 @@
 //! The options of a queue, as stored and as asked for.
 
+use super::limits::Limits;
 use crate::pg::array;
 use crate::pg::spi::Rows;
 use crate::pg::time::{Interval, Micros};
@@ -9,6 +10,16 @@ use crate::pg::value::{Oid, Ty, Value};
 pub enum Overflow {
     Reject,
     DropOldest,
+}
+
+/// Which messages are handed out one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ordering {
+    None,
+    /// Those of one `group_key`.
+    Group,
+    /// All of them.
+    Strict,
 }
 
 #[derive(Clone)]
@@ -26,6 +37,10 @@ pub struct Options {
     pub notify: bool,
     /// How many messages a segment takes.
     pub segment_size: Option<i32>,
+    pub ordering: Ordering,
+    /// One session at a time is handed messages.
+    pub single_active: bool,
+    pub limits: Limits,
     pub paused: bool,
     pub paused_until: Option<Micros>,
 }
@@ -34,7 +49,9 @@ pub struct Options {
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
-     segment_size";
+     segment_size, ordering, single_active";
+/// How many columns that are: after them come those of the limits.
+const LIMITS: usize = 19;
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -60,6 +77,9 @@ impl Default for Options {
             archive_retention: None,
             notify: false,
             segment_size: None,
+            ordering: Ordering::None,
+            single_active: false,
+            limits: Limits::default(),
             paused: false,
             paused_until: None,
         }
@@ -90,6 +110,12 @@ impl Options {
             archive_retention: at(11).as_interval(),
             notify: at(12).as_bool().unwrap_or(false),
             segment_size: at(16).as_int4(),
+            ordering: at(17)
+                .as_text()
+                .and_then(|name| Ordering::named(&name))
+                .unwrap_or(d.ordering),
+            single_active: at(18).as_bool().unwrap_or(false),
+            limits: Limits::from_row(rows, LIMITS),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
         }
@@ -97,6 +123,11 @@ impl Options {
 
     pub fn is_paused(&self, now: Micros) -> bool {
         self.paused && self.paused_until.is_none_or(|until| until > now)
+    }
+
+    /// Whether rows say to which group they belong.
+    pub fn has_groups(&self) -> bool {
+        self.ordering != Ordering::None
     }
 
     /// Whether a message that has failed so often may be handed out again.
@@ -107,6 +138,25 @@ impl Options {
     /// Deduplication for as long as the message is in the queue.
     pub fn dedups_forever(&self) -> bool {
         self.dedup_window.span() >= FOREVER
+    }
+}
+
+impl Ordering {
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Ordering::None),
+            "group" => Some(Ordering::Group),
+            "strict" => Some(Ordering::Strict),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ordering::None => "none",
+            Ordering::Group => "group",
+            Ordering::Strict => "strict",
+        }
     }
 }
 
@@ -159,6 +209,7 @@ pub struct Settings {
     pub archive_retention: Setting<Interval>,
     pub notify: Setting<bool>,
     pub segment_size: Setting<i32>,
+    pub single_active: Setting<bool>,
 }
 
 impl Settings {
@@ -177,6 +228,9 @@ impl Settings {
             archive_retention: self.archive_retention.over_opt(p.archive_retention),
             notify: self.notify.over(p.notify, d.notify),
             segment_size: self.segment_size.over_opt(p.segment_size),
+            ordering: p.ordering,
+            single_active: self.single_active.over(p.single_active, d.single_active),
+            limits: p.limits.clone(),
             paused: p.paused,
             paused_until: p.paused_until,
         }

@@ -9,7 +9,7 @@ use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::{Oid, Ty, Value};
 
-const TYPES: [Ty; 12] = [
+const TYPES: [Ty; 13] = [
     Ty::Interval,
     Ty::Int4,
     Ty::Oid,
@@ -22,9 +22,10 @@ const TYPES: [Ty; 12] = [
     Ty::Interval,
     Ty::Bool,
     Ty::Int4,
+    Ty::Bool,
 ];
 
-fn values(o: &Options) -> [Value; 12] {
+fn values(o: &Options) -> [Value; 13] {
     let backoff: Vec<Value> = o.backoff.iter().map(Value::interval).collect();
     [
         Value::interval(&o.visibility),
@@ -43,6 +44,7 @@ fn values(o: &Options) -> [Value; 12] {
         Value::opt(o.archive_retention.as_ref(), Value::interval),
         Value::bool(o.notify),
         Value::opt(o.segment_size, Value::int4),
+        Value::bool(o.single_active),
     ]
 }
 
@@ -69,14 +71,15 @@ pub fn insert(n: i32, view: Oid, archive: Oid, o: &Options) -> Result<()> {
                 (Ty::Oid, Value::oid(view)),
                 (Ty::Oid, Value::oid(archive)),
                 (Ty::Timestamptz, Value::timestamptz(time::now())),
+                (Ty::Text, Value::text(o.ordering.as_str())),
             ],
         );
         spi.query(
             "INSERT INTO mq_internal.queue (visibility, max_failures, dead_letter, backoff, ttl, \
              dedup_window, max_length, overflow, max_bytes, archive_retention, notify, \
-             segment_size, n, view, archive, created_at, paused) VALUES ($1, $2, \
-             $3::pg_catalog.regclass, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-             $14::pg_catalog.regclass, $15::pg_catalog.regclass, $16, false)",
+             segment_size, single_active, n, view, archive, created_at, ordering, paused) VALUES ($1, \
+             $2, $3::pg_catalog.regclass, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+             $15::pg_catalog.regclass, $16::pg_catalog.regclass, $17, $18, false)",
             &types,
             &values,
         )?;
@@ -93,7 +96,7 @@ pub fn update(view: Oid, o: &Options) -> Result<()> {
             "UPDATE mq_internal.queue SET visibility=$1, max_failures=$2, \
              dead_letter=$3::pg_catalog.regclass, backoff=$4, ttl=$5, dedup_window=$6, \
              max_length=$7, overflow=$8, max_bytes=$9, archive_retention=$10, notify=$11, \
-             segment_size=$12 WHERE view = $13",
+             segment_size=$12, single_active=$13 WHERE view = $14",
             &types,
             &values,
         )?;

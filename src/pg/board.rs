@@ -11,6 +11,7 @@ use super::value::Oid;
 use super::waiters::Calls;
 use pg_broker_core::board::{DEFAULT_RANK, Key, QueueState, RANKS};
 use pg_broker_core::frontier::{Lane, Span};
+use pg_broker_core::groups::Groups;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 static QUEUES: AtomicPtr<QueueState> = AtomicPtr::new(std::ptr::null_mut());
 static LANES: AtomicPtr<Lane> = AtomicPtr::new(std::ptr::null_mut());
 static OWNERS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+static GROUPS: AtomicPtr<Groups> = AtomicPtr::new(std::ptr::null_mut());
+static GROUP_OWNERS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 static LOCKS: AtomicPtr<pg_sys::LWLockPadded> = AtomicPtr::new(std::ptr::null_mut());
 static ROOM: AtomicUsize = AtomicUsize::new(0);
 
@@ -42,12 +45,19 @@ fn lanes_for(queues: usize) -> usize {
     queues + queues / 4 + 16
 }
 
-fn bytes(queues: usize) -> [usize; 3] {
-    let n = lanes_for(queues);
+/// How many of so many queues may have groups, or need not look at everything each time.
+fn groups_for(queues: usize) -> usize {
+    queues / 8 + 16
+}
+
+fn bytes(queues: usize) -> [usize; 5] {
+    let (n, groups) = (lanes_for(queues), groups_for(queues));
     [
         queues * size_of::<QueueState>(),
         n * size_of::<Lane>(),
         n * size_of::<AtomicU32>(),
+        groups * size_of::<Groups>(),
+        groups * size_of::<AtomicU32>(),
     ]
 }
 
@@ -66,10 +76,12 @@ pub(in crate::pg) fn request(queues: usize) {
 pub(in crate::pg) fn startup(queues: usize) {
     // SAFETY: called from shmem_startup_hook; all-zero is a free queue, a fresh lane, no owner.
     unsafe {
-        let [a, b, c] = bytes(queues);
+        let [a, b, c, d, e] = bytes(queues);
         QUEUES.store(zeroed(c"pg_broker queues", a), Ordering::Release);
         LANES.store(zeroed(c"pg_broker lanes", b), Ordering::Release);
         OWNERS.store(zeroed(c"pg_broker lane owners", c), Ordering::Release);
+        GROUPS.store(zeroed(c"pg_broker groups", d), Ordering::Release);
+        GROUP_OWNERS.store(zeroed(c"pg_broker group owners", e), Ordering::Release);
         LOCKS.store(
             pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
             Ordering::Release,
@@ -129,7 +141,10 @@ impl Held<'_> {
             if !create {
                 return None;
             }
-            *place = claim_lane(self.n)?;
+            let at = claim(owners(), self.n)?;
+            // SAFETY: the lane is ours alone from now on.
+            unsafe { LANES.load(Ordering::Acquire).add(at).as_mut()?.reset() }
+            *place = at as u32 + 1;
         }
         // SAFETY: the lane belongs to this queue, whose lock is held.
         unsafe {
@@ -138,6 +153,23 @@ impl Held<'_> {
                 .add(*place as usize - 1)
                 .as_mut()
         }
+    }
+
+    /// What is kept of the queue's groups, if anything; with `create`, if there is room for it.
+    pub fn groups(&mut self, create: bool) -> Option<&mut Groups> {
+        let place = self.state.groups;
+        let at = match place {
+            0 if !create => return None,
+            0 => claim(group_owners(), self.n)?,
+            _ => place as usize - 1,
+        };
+        // SAFETY: it belongs to this queue, whose lock is held.
+        let groups = unsafe { GROUPS.load(Ordering::Acquire).add(at).as_mut()? };
+        if place == 0 {
+            groups.begin();
+            self.state.groups = at as u32 + 1;
+        }
+        Some(groups)
     }
 
     /// Messages of a rank may be ready there.
@@ -163,34 +195,40 @@ impl Held<'_> {
                 owner.store(0, Ordering::Release);
             }
         }
+        let groups = std::mem::take(&mut self.state.groups);
+        if groups > 0
+            && let Some(owner) = group_owners().get(groups as usize - 1)
+        {
+            owner.store(0, Ordering::Release);
+        }
     }
 }
 
-fn owners() -> &'static [AtomicU32] {
-    let owners = OWNERS.load(Ordering::Acquire);
+fn table_of(owners: &AtomicPtr<AtomicU32>, size: fn(usize) -> usize) -> &'static [AtomicU32] {
+    let owners = owners.load(Ordering::Acquire);
     if owners.is_null() {
         return &[];
     }
     // SAFETY: the table lives as long as the server; its entries are atomic.
-    unsafe { std::slice::from_raw_parts(owners, lanes_for(ROOM.load(Ordering::Acquire))) }
+    unsafe { std::slice::from_raw_parts(owners, size(ROOM.load(Ordering::Acquire))) }
 }
 
-/// Takes a lane out of the pool for queue `n`; gives its number plus one.
-fn claim_lane(n: usize) -> Option<u32> {
-    let owners = owners();
+fn owners() -> &'static [AtomicU32] {
+    table_of(&OWNERS, lanes_for)
+}
+
+fn group_owners() -> &'static [AtomicU32] {
+    table_of(&GROUP_OWNERS, groups_for)
+}
+
+/// Takes a place out of a pool for queue `n`.
+fn claim(owners: &[AtomicU32], n: usize) -> Option<usize> {
     let len = owners.len();
-    let at = (0..len).map(|i| (n + i) % len.max(1)).find(|&i| {
+    (0..len).map(|i| (n + i) % len.max(1)).find(|&i| {
         owners[i]
             .compare_exchange(0, n as u32 + 1, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-    })?;
-    // SAFETY: the lane is ours alone from now on.
-    unsafe {
-        if let Some(lane) = LANES.load(Ordering::Acquire).add(at).as_mut() {
-            lane.reset();
-        }
-    }
-    Some(at as u32 + 1)
+    })
 }
 
 fn state(n: usize) -> Option<&'static mut QueueState> {

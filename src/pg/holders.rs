@@ -109,6 +109,38 @@ const MOVES: u16 = 1;
 /// What nobody but those who change a map locks.
 const MAP: u16 = 2;
 
+/// What nobody but those who hand out messages of groups lock.
+const GROUP: u16 = 3;
+
+/// How many groups one transaction may take: a quarter of what the server's table of locks has room for.
+pub fn most_groups() -> usize {
+    // SAFETY: reads settings.
+    let locks =
+        unsafe { i64::from(pg_sys::max_locks_per_xact) * i64::from(pg_sys::MaxConnections) };
+    usize::try_from(locks / 4).unwrap_or_default().max(16)
+}
+
+/// Takes a group of the queue with this storage for the transaction in progress, if nobody else has
+/// it. Groups that share half of their number share a lock.
+pub fn try_take_group(storage: Oid, group: i64) -> bool {
+    let number = Oid::from(group.cast_unsigned() as u32);
+    // SAFETY: a lock on an object that only we name.
+    unsafe {
+        let mode = pg_sys::ExclusiveLock as i32;
+        pg_sys::ConditionalLockDatabaseObject(storage, number, GROUP, mode)
+    }
+}
+
+/// Gives it back before the end of the transaction.
+pub fn let_group_go(storage: Oid, group: i64) {
+    let number = Oid::from(group.cast_unsigned() as u32);
+    // SAFETY: a lock that this transaction holds.
+    unsafe {
+        let mode = pg_sys::ExclusiveLock as i32;
+        pg_sys::UnlockDatabaseObject(storage, number, GROUP, mode);
+    }
+}
+
 /// Takes the map of the queue with this storage for the transaction in progress, if nobody else has
 /// it.
 pub fn try_take_map(catalog: Oid, storage: Oid) -> bool {

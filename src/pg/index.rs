@@ -9,12 +9,13 @@
 use super::value::{Oid, Value};
 use pgrx::pg_sys;
 
-/// How many indexes a queue's table has.
-pub const INDEXES: usize = 3;
+/// How many indexes a queue's table has at most.
+pub const INDEXES: usize = 4;
 
 /// An ordinary (btree) index without expressions.
 #[derive(Clone, Copy)]
 pub struct Known {
+    /// `INVALID`: the table has none of this kind.
     pub oid: Oid,
     /// Its columns, numbered from 0.
     pub columns: &'static [usize],
@@ -40,9 +41,10 @@ fn are_all(table: pg_sys::Relation, known: &[Known; INDEXES]) -> bool {
             pg_sys::list_free(pg_sys::RelationGetIndexList(table));
         }
         let list = (*table).rd_indexlist;
+        let there = known.iter().filter(|k| k.oid != Oid::INVALID).count();
         !list.is_null()
-            && (*list).length as usize == INDEXES
-            && (0..INDEXES).all(|i| {
+            && (*list).length as usize == there
+            && (0..there).all(|i| {
                 let oid = (*(*list).elements.add(i)).oid_value;
                 known.iter().any(|k| k.oid == oid)
             })
@@ -68,7 +70,7 @@ impl Entries {
         unchanged: bool,
     ) {
         for (index, open) in self.known.iter().zip(&mut self.open) {
-            if !(index.wants)(row) {
+            if index.oid == Oid::INVALID || !(index.wants)(row) {
                 continue;
             }
             let mut datums = [pg_sys::Datum::null(); COLUMNS];

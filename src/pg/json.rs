@@ -48,13 +48,36 @@ impl Value {
         found.value() != 0
     }
 
-    /// The member of a `jsonb` object with this key, as text, as `->>` gives it.
+    /// The member with this key as text, a string without its quotes; none as for `member`. Leaves
+    /// nothing behind, so that it can be asked of many rows.
     pub fn member_text(self, key: &str) -> Option<String> {
-        let member = self.member(key)?;
-        match member.jsonb_text()?.as_str() {
-            "null" => None,
-            text if text.starts_with('"') => member.jsonb_string_text(),
-            text => Some(text.into()),
+        if self.null {
+            return None;
+        }
+        let len = i32::try_from(key.len()).ok()?;
+        // SAFETY: the value is a jsonb; what is found points into the detoasted copy, and is copied out
+        // of it before that is freed, which is only where it is not the value itself.
+        unsafe {
+            let whole = self.datum.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = pg_sys::pg_detoast_datum(whole);
+            let jb = plain.cast::<pg_sys::Jsonb>();
+            let mut text = None;
+            if (*jb).root.header & pg_sys::JB_FOBJECT != 0 {
+                let mut found = pg_sys::JsonbValue::default();
+                let member = pg_sys::getKeyJsonValueFromContainer(
+                    &raw mut (*jb).root,
+                    key.as_ptr().cast(),
+                    len,
+                    &raw mut found,
+                );
+                if !member.is_null() && found.type_ != pg_sys::jbvType::jbvNull {
+                    text = Some(text_of(&mut found));
+                }
+            }
+            if plain != whole {
+                pg_sys::pfree(plain.cast());
+            }
+            text
         }
     }
 
@@ -108,10 +131,34 @@ impl Value {
     }
 }
 
+/// A value found in a `jsonb` as text.
+///
+/// # Safety
+/// It was found by PostgreSQL, and what it points into is still there.
+unsafe fn text_of(found: &mut pg_sys::JsonbValue) -> String {
+    // SAFETY: the type tells which of the union it is; the new jsonb is freed once it is text.
+    unsafe {
+        if found.type_ == pg_sys::jbvType::jbvString {
+            let (at, len) = (found.val.string.val, found.val.string.len);
+            let bytes =
+                std::slice::from_raw_parts(at.cast::<u8>(), usize::try_from(len).unwrap_or(0));
+            return String::from_utf8_lossy(bytes).into_owned();
+        }
+        let jsonb = pg_sys::JsonbValueToJsonb(found);
+        let text = Value::raw(Datum::from(jsonb), false).jsonb_text();
+        pg_sys::pfree(jsonb.cast());
+        text.unwrap_or_default()
+    }
+}
+
 /// A value of variable length, or null, kept outside of PostgreSQL's memory.
 pub struct Kept(Option<Vec<u8>>);
 
 impl Kept {
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
     pub fn value(&self) -> Value {
         let Some(bytes) = &self.0 else {
             return Value::NULL;

@@ -1,14 +1,17 @@
 //! The only home of `unsafe` and of PostgreSQL's C interface. Everything here offers a safe face
 //! to the rest, and every difference between server versions ends here.
 
+pub mod active;
 pub mod array;
 pub mod aside;
 pub mod bell;
 pub mod blames;
 pub mod board;
+pub mod buckets;
 mod calm;
 pub mod entry;
 pub mod event;
+pub mod filter;
 pub mod holders;
 pub mod index;
 pub mod json;

@@ -4,7 +4,7 @@
 
 use super::time::{self, Micros};
 use super::value::Oid;
-use super::{bell, blames, board, roster, waiters};
+use super::{bell, blames, board, buckets, roster, waiters};
 use pg_broker_core::board::TOTALS;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -38,6 +38,7 @@ unsafe extern "C-unwind" fn on_request() {
         }
         pg_sys::RequestAddinShmemSpace(size());
         board::request(queues());
+        buckets::request(keys());
         waiters::request();
         roster::request();
         bell::request();
@@ -72,6 +73,7 @@ unsafe extern "C-unwind" fn on_startup() {
         TABLE.store(zeroed(c"pg_broker totals", size()), Ordering::Release);
     }
     board::startup(queues());
+    buckets::startup(keys());
     waiters::startup();
     roster::startup();
     bell::startup();
@@ -79,9 +81,14 @@ unsafe extern "C-unwind" fn on_startup() {
 }
 
 static QUEUES: AtomicUsize = AtomicUsize::new(0);
+static KEYS: AtomicUsize = AtomicUsize::new(0);
 
 fn queues() -> usize {
     QUEUES.load(Ordering::Acquire)
+}
+
+fn keys() -> usize {
+    KEYS.load(Ordering::Acquire)
 }
 
 /// Whether the library is being loaded by shared_preload_libraries, now.
@@ -90,9 +97,11 @@ pub fn preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
-/// Asks for the table, and a board for so many queues; only useful while preloading.
-pub fn request(queues: usize) {
+/// Asks for the table, a board for so many queues, and buckets for so many keys; only useful while
+/// preloading.
+pub fn request(queues: usize, keys: usize) {
     QUEUES.store(queues, Ordering::Release);
+    KEYS.store(keys, Ordering::Release);
     // SAFETY: single-threaded server start.
     unsafe {
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;

@@ -16,6 +16,12 @@ pub fn is_finite(t: Micros) -> bool {
     t != i64::MAX && t != i64::MIN
 }
 
+/// Tells one time zone of the session from another.
+pub fn zone() -> usize {
+    // SAFETY: reads backend state; zones are kept as long as the process lives.
+    unsafe { pg_sys::session_timezone as usize }
+}
+
 pub const INFINITY: Micros = i64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::shmem::zeroed;
 use super::time::{self, Micros};
 use pg_broker_core::board::Key;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 const FREE: u32 = 0;
 const WAITING: u32 = 1;
@@ -21,6 +21,10 @@ pub struct Node {
     next: AtomicU32,
     previous: AtomicU32,
     latch: AtomicPtr<pg_sys::Latch>,
+    /// When it began to look for the last time.
+    looked_at: AtomicI64,
+    /// When that came about for which it was woken, or as keeper was told to look; 0: unknown.
+    called_for: AtomicI64,
 }
 
 static NODES: AtomicPtr<Node> = AtomicPtr::new(std::ptr::null_mut());
@@ -164,13 +168,40 @@ impl Held<'_> {
             if calls.n + 1 >= Calls::MOST {
                 break;
             }
-            self.unlink(place);
-            if let Some(woken) = node(place) {
-                woken.state.store(WOKEN, Ordering::Release);
-                calls.add(woken);
-            }
+            self.call(place, now, calls);
         }
         self.check_later(now, calls);
+    }
+
+    fn call(&mut self, place: u32, event: Micros, calls: &mut Calls) {
+        self.unlink(place);
+        if let Some(woken) = node(place) {
+            woken.called_for.store(event, Ordering::Relaxed);
+            woken.state.store(WOKEN, Ordering::Release);
+            calls.add(woken);
+        }
+    }
+
+    /// Wakes one waiter who has not looked since `event`, the keeper last.
+    fn hand_on(&mut self, event: Micros, calls: &mut Calls) {
+        let keeper = self.state.waiters.first;
+        let is_late = |n: &Node| n.looked_at.load(Ordering::Acquire) < event;
+        let next = |n: &Node| n.next.load(Ordering::Relaxed);
+        let mut place = node(keeper).map_or(0, next);
+        while let Some(one) = node(place) {
+            if is_late(one) {
+                return self.call(place, event, calls);
+            }
+            place = next(one);
+        }
+        if let Some(one) = node(keeper).filter(|n| is_late(n)) {
+            // He stays the keeper.
+            if self.state.waiters.check_at == 0 {
+                one.called_for.store(event, Ordering::Relaxed);
+            }
+            self.state.waiters.check_at = event;
+            calls.add(one);
+        }
     }
 
     /// Has the keeper look after a while.
@@ -197,12 +228,7 @@ impl Held<'_> {
     /// Wakes everybody that there is room to call; gives whether that were all.
     pub fn wake_all(&mut self, calls: &mut Calls) -> bool {
         while self.has_waiters() && !calls.is_full() {
-            let place = self.state.waiters.first;
-            self.unlink(place);
-            if let Some(woken) = node(place) {
-                woken.state.store(WOKEN, Ordering::Release);
-                calls.add(woken);
-            }
+            self.call(self.state.waiters.first, time::now(), calls);
         }
         !self.has_waiters()
     }
@@ -224,6 +250,8 @@ pub struct Role {
     pub must_look: bool,
     /// When it is to look at the latest, if that is its business.
     pub until: Option<Micros>,
+    /// When what it is to look for came about, if it is to look: who has looked since has seen that.
+    pub event: Micros,
 }
 
 impl Waiter {
@@ -243,6 +271,8 @@ impl Waiter {
             place: at as u32 + 1,
         };
         all[at].latch.store(latch, Ordering::Release);
+        all[at].looked_at.store(0, Ordering::Release);
+        all[at].called_for.store(0, Ordering::Relaxed);
         if board::with(key, true, |h| h.append(waiter.place)).is_none() {
             all[at].state.store(FREE, Ordering::Release);
             return None;
@@ -254,8 +284,11 @@ impl Waiter {
         node(self.place).is_some_and(|n| n.state.load(Ordering::Acquire) == WOKEN)
     }
 
-    /// Enters the list again after it was woken.
-    pub fn again(self) {
+    /// Is about to look; enters the list again after it was woken.
+    pub fn again(self, now: Micros) {
+        if let Some(own) = node(self.place) {
+            own.looked_at.store(now, Ordering::Release);
+        }
         if self.is_woken() {
             board::with(self.key, true, |h| h.append(self.place));
         }
@@ -269,10 +302,18 @@ impl Waiter {
         latest: Micros,
         now: Micros,
     ) -> Role {
+        let called_for = || match node(self.place) {
+            Some(own) => match own.called_for.swap(0, Ordering::Relaxed) {
+                0 => now,
+                event => event,
+            },
+            None => now,
+        };
         if self.is_woken() {
             return Role {
                 must_look: true,
                 until: None,
+                event: called_for(),
             };
         }
         let told = board::with(self.key, false, |h| {
@@ -294,7 +335,8 @@ impl Waiter {
                     until = until.min(check);
                 }
             }
-            if let Some(due) = h.next_due() {
+            let opens_at = h.state.gate.opens_at();
+            if let Some(due) = h.next_due().into_iter().chain(opens_at).min() {
                 // What fell due before the last look and was left is not for us, as in a pause.
                 let is_left = due <= looked_at;
                 must_look |= due <= now && !is_left;
@@ -309,6 +351,7 @@ impl Waiter {
                 Role {
                     must_look,
                     until: Some(until),
+                    event: if must_look { called_for() } else { now },
                 }
             }
             None => {
@@ -316,9 +359,18 @@ impl Waiter {
                 Role {
                     must_look: false,
                     until: None,
+                    event: now,
                 }
             }
         }
+    }
+
+    /// Has looked, and there may be something that is not for it: has somebody look who has not
+    /// done so since `event`.
+    pub fn hand_on(self, event: Micros) {
+        let mut calls = Calls::none();
+        board::with(self.key, false, |h| h.hand_on(event, &mut calls));
+        calls.make();
     }
 
     /// Leaves. One that was woken and goes without having looked passes the call on.

@@ -25,6 +25,8 @@ enum Order {
     Id,
     /// Rank and id, the ids of one rank from one to another.
     Rank,
+    /// Group and id, the ids of one group from one to another.
+    Group,
     /// Times, up to one.
     Time,
     /// Numbers, those of one.
@@ -63,7 +65,7 @@ impl Walk {
         let keys = match order {
             Order::Time | Order::Number => 1,
             Order::Id => 2,
-            Order::Rank => 3,
+            Order::Rank | Order::Group => 3,
         };
         // SAFETY: the index belongs to the open table; the active snapshot outlives the scan.
         unsafe {
@@ -106,6 +108,11 @@ impl Walk {
         Self::begin(table, index, Order::Rank)
     }
 
+    /// Along an index of (bigint, bigint).
+    pub fn by_group(table: &Table, index: Oid) -> Self {
+        Self::begin(table, index, Order::Group)
+    }
+
     /// Along an index of (timestamptz).
     pub fn by_time(table: &Table, index: Oid) -> Self {
         Self::begin(table, index, Order::Time)
@@ -143,6 +150,15 @@ impl Walk {
         let [from, to] = between(2, first, last);
         let rank = key(1, equal, pg_sys::F_INT2EQ, Value::int2(rank));
         self.seek(&mut [rank, from, to]);
+    }
+
+    /// To the ids of a group from one to another, in a walk by group.
+    pub fn seek_in_group(&mut self, group: i64, first: i64, last: i64) {
+        debug_assert_eq!(self.order, Order::Group);
+        let equal = pg_sys::BTEqualStrategyNumber;
+        let [from, to] = between(2, first, last);
+        let group = key(1, equal, pg_sys::F_INT8EQ, Value::int8(group));
+        self.seek(&mut [group, from, to]);
     }
 
     /// To times no later than this one, in a walk by time.

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 /// What the rest of the product wants to know of an ending.
 pub trait Endings {
+    /// The transaction is about to commit; it may still fail.
+    fn before_commit();
     /// Asked just before a commit.
     fn may_commit_without_waiting() -> bool;
     fn commit();
@@ -173,8 +175,11 @@ unsafe extern "C-unwind" fn on_xact<E: Endings>(
     _arg: *mut std::ffi::c_void,
 ) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT if E::may_commit_without_waiting() => {
-            PATIENCE.with(|p| p.spare(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF));
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => {
+            E::before_commit();
+            if E::may_commit_without_waiting() {
+                PATIENCE.with(|p| p.spare(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF));
+            }
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             PATIENCE.with(Patience::restore);

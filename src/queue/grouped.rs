@@ -102,7 +102,7 @@ pub fn hand_out(
     };
     let clean = lease::begin();
     let begun = touch::begin(q, lowest);
-    let mut claim = Claim::new(q, qty, None, Take::Until(until), now);
+    let mut claim = Claim::new(q, qty, None, Take::Until(until), None, now);
     let mut stopped = HashSet::new();
     for (group, id) in line {
         if claim.is_satisfied() {

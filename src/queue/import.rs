@@ -42,6 +42,7 @@ impl Imported {
         Change {
             rank: row::DEFAULT_RANK,
             id: self.id,
+            group: None,
             is_new: true,
             was: None,
             now: Some(Standing {

@@ -1,12 +1,13 @@
 //! A queue's beginning and end: its tables and its entry, and telling `wake` of them. Who calls these
 //! has checked the caller's rights and the name.
 
+use crate::catalog::limits::{self, Limits};
 use crate::catalog::{self, Options, Queue, companion, exchange};
 use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::role;
 use crate::pg::value::Oid;
-use crate::storage::tables;
+use crate::storage::tables::{self, Made};
 use crate::wake::{frontier, opened, touch};
 use pg_broker_core::names;
 
@@ -33,8 +34,15 @@ pub fn create_for_replies() -> Result<Oid> {
 }
 
 fn make(n: i32, name: &str, durable: bool, options: &Options) -> Result<Oid> {
-    let (view, archive) = tables::create(n, name, role::caller(), durable)?;
+    let made = Made {
+        durable,
+        has_groups: options.has_groups(),
+    };
+    let (view, archive) = tables::create(n, name, role::caller(), made)?;
     catalog::insert(n, view, archive, options)?;
+    if options.limits != Limits::default() {
+        limits::put(view, &options.limits)?;
+    }
     rel::see_own_changes();
     if let Some(q) = catalog::behind(view)? {
         // The transaction in progress makes this queue.
@@ -43,9 +51,16 @@ fn make(n: i32, name: &str, durable: bool, options: &Options) -> Result<Oid> {
     Ok(view)
 }
 
-/// The transaction in progress resumes this queue.
+/// The transaction in progress resumes this queue, or opens it to all sessions.
 pub fn resumed(q: &Queue) {
     opened::opened(q);
+}
+
+/// Replaces the limits of a queue: what they held back is looked at anew.
+pub fn limit(q: &Queue, new: &Limits) -> Result<()> {
+    limits::put(q.view, new)?;
+    opened::freed(q);
+    Ok(())
 }
 
 /// Drops a queue that is locked against everybody.

@@ -1,9 +1,12 @@
 //! What a queue does: the rules, in terms of storage.
 
+pub mod active;
 pub mod bury;
+pub mod filter;
 pub mod grouped;
 pub mod import;
 pub mod life;
+pub mod limits;
 pub mod look;
 mod note;
 pub mod publish;
@@ -15,4 +18,5 @@ pub mod seize;
 pub mod send;
 pub mod settle;
 pub mod tend;
+mod turns;
 pub mod upkeep;

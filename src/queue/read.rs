@@ -1,14 +1,19 @@
 //! Handing out: where to look is `wake`'s to say, how is storage's.
 
 use crate::catalog::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pg::filter::Filter;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use crate::pg::wait;
 use crate::queue::bury;
+use crate::queue::limits;
 use crate::queue::note::note;
 use crate::queue::tend;
-use crate::storage::claim::{self, Claim, Claimed, Take, Wanted};
+use crate::queue::turns::{self, Reader};
+use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
+use crate::storage::groups::Turns;
 use crate::storage::{length, settle};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
@@ -29,6 +34,21 @@ pub fn hand_out(
     hand_out_only(q, qty, None, take, now, hand)
 }
 
+/// The same of those that a filter lets pass. What it does not is looked at once, and again when it
+/// has changed.
+pub fn hand_out_filtered(
+    q: &Queue,
+    qty: i64,
+    filter: &Filter,
+    take: Take,
+    now: Micros,
+    hand: impl FnMut(&[Value]),
+) -> Result<usize> {
+    write_failures(q);
+    let wants = |headers, body| filter.passes(headers, body);
+    hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
+}
+
 /// The same of those messages that are wanted: for short queues, because the others are looked at
 /// each time.
 pub fn hand_out_only(
@@ -37,35 +57,111 @@ pub fn hand_out_only(
     only: Wanted,
     take: Take,
     now: Micros,
-    mut hand: impl FnMut(&[Value]),
+    hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
     write_failures(q);
+    hand_out_where(q, qty, None, only, take, now, hand)
+}
+
+fn hand_out_where(
+    q: &Queue,
+    qty: i64,
+    filter: Option<&Filter>,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    mut hand: impl FnMut(&[Value]),
+) -> Result<usize> {
+    for _ in 0..AGAIN {
+        let came_to = hand_out_once(q, qty, filter, only, take, now, &mut hand)?;
+        if came_to.handed > 0 || !came_to.is_to_look_again {
+            return Ok(came_to.handed);
+        }
+        wait::interruptible();
+    }
+    Ok(0)
+}
+
+/// So often one read looks again when groups became free while it looked.
+const AGAIN: usize = 5;
+
+/// What one look came to.
+struct CameTo {
+    handed: usize,
+    /// There may be more by now.
+    is_to_look_again: bool,
+}
+
+impl CameTo {
+    const NOTHING: Self = CameTo {
+        handed: 0,
+        is_to_look_again: false,
+    };
+}
+
+fn hand_out_once(
+    q: &Queue,
+    qty: i64,
+    filter: Option<&Filter>,
+    only: Wanted,
+    take: Take,
+    now: Micros,
+    hand: &mut impl FnMut(&[Value]),
+) -> Result<CameTo> {
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
-    let mut looks = Looks::begin(q, now);
+    let mut looks = match filter {
+        Some(filter) => Looks::begin_filtered(q, filter.bytes(), now),
+        None => Looks::begin(q, now),
+    };
     if looks.is_empty() {
-        return Ok(0);
+        limits::found_nothing(q, now);
+        return Ok(CameTo::NOTHING);
     }
+    let mut limits = None;
+    if q.options.limits.hold_back() {
+        limits = limits::enter(q, qty, now)?;
+        if limits.is_none() {
+            return Ok(CameTo::NOTHING);
+        }
+    }
+    let most = limits.as_ref().map_or(wanted, |l| l.most(wanted));
     let clean = lease::begin();
     let begun = touch::begin(q, looks.lowest());
-    let mut claim = Claim::new(q, wanted, only, take, now);
+    let mut turns = Reader(q);
+    let turns: Option<&mut dyn Turns> = match q.options.has_groups() {
+        true => Some(&mut turns),
+        false => None,
+    };
+    let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
+    let mut claim = Claim::new(q, most, only, take, turns, now).through(gate);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
         loop {
-            let seen = claim.span(rank, from, to, &mut hand);
-            looks.seen(rank, from, seen.upto, seen.any, &claim.waiting);
+            let seen = claim.span(rank, from, to, hand);
+            // What waits beyond what is not wanted stays where others look.
+            let n = claim.waiting.partition_point(|(id, _)| *id < seen.upto);
+            let (before, beyond) = claim.waiting.split_at(n);
+            looks.seen(rank, from, seen.upto, seen.any, before);
+            looks.seen_by_filter(rank, from, seen.passed, beyond);
             claim.waiting.clear();
             if !seen.is_moved {
                 break;
             }
-            from = seen.upto;
+            from = seen.passed;
             claim.renew();
         }
     }
-    looks.finish(now);
+    let is_over = !claim.is_satisfied();
+    let again = turns::pass(q, &looks, &mut claim);
+    let is_to_look_again = !again.is_empty();
+    looks.finish(now, &again);
     let Claimed {
         changes,
+        taken_back,
+        has_too_many,
+        declined,
         ended,
         over,
     } = claim.end();
@@ -73,8 +169,14 @@ pub fn hand_out_only(
         lease::end(clean);
     }
     let n = changes.len();
+    if let Some(limits) = limits {
+        limits.end(n, is_over);
+    }
+    if n == 0 && has_too_many {
+        return Err(Error::TooManyGroups(q.name.clone()));
+    }
     deliveries::note(q, changes.iter().map(|c| c.id));
-    note(q, changes);
+    note(q, taken_back.into_iter().chain(declined).chain(changes));
     bury::over(q, &over, now)?;
     begun.told();
     tend::after_read(q);
@@ -84,25 +186,38 @@ pub fn hand_out_only(
         totals::count(q, Total::Acked, n);
         length::add(q, -(n as i64))?;
     }
-    Ok(n)
+    Ok(CameTo {
+        handed: n,
+        is_to_look_again,
+    })
 }
 
 /// Whether a reader would find anything to do now. If not, what was seen is published, as a reader
 /// does: so who waits knows when the next message comes due.
-pub fn any_ready(q: &Queue, now: Micros) -> bool {
+pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
     let mut looks = Looks::begin(q, now);
     if looks.is_empty() {
-        return false;
+        limits::found_nothing(q, now);
+        return Ok(false);
     }
+    if limits::is_shut(q, now)? {
+        return Ok(false);
+    }
+    let mut is_blocked = false;
     let _pinned = Pinned::now();
     while let Some((rank, from, to)) = looks.next() {
         let Some(idle) = claim::idle(q, rank, from, to, now) else {
-            return true;
+            return Ok(true);
         };
+        is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
-    looks.finish(now);
-    false
+    // Who is to tell of messages that wait for others was not asked: a read asks.
+    if !is_blocked {
+        looks.finish(now, &[]);
+    }
+    limits::found_nothing(q, now);
+    Ok(false)
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.

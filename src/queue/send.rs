@@ -1,6 +1,6 @@
 //! Sending: checks, deduplication, limits, and the row.
 
-use crate::catalog::{Overflow, Queue, companion};
+use crate::catalog::{Ordering, Overflow, Queue, companion};
 use crate::error::{Error, Result};
 use crate::pg::bell;
 use crate::pg::spi;
@@ -151,13 +151,13 @@ pub fn check_size(q: &Queue, name: &'static str, payload: Value, headers: Value)
     Ok(())
 }
 
-/// Ordered groups are not there yet.
+/// Only a queue that keeps groups in order is told of one.
 pub fn check_group(q: &Queue, group_key: Option<&str>) -> Result<()> {
     match group_key {
-        Some(_) => Err(Error::NoGroups {
+        Some(_) if q.options.ordering != Ordering::Group => Err(Error::NoGroups {
             queue: q.name.clone(),
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -176,6 +176,7 @@ fn sent(q: &Queue, list: &[Message], now: Micros) {
         list.iter().map(|m| Change {
             rank: rank_of(m.priority),
             id: m.id,
+            group: insert::group_of(q, m),
             is_new: true,
             was: None,
             now: Some(m.standing(q, now)),

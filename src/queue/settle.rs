@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::time::{self, Interval, Micros};
 use crate::queue::bury;
-use crate::queue::note::{note, note_locked};
+use crate::queue::limits;
+use crate::queue::note::{note, note_leaving, note_locked};
 use crate::storage::length;
 use crate::storage::lookup::{self, Repair, Repaired};
 use crate::storage::row::{Change, Facts, Place};
@@ -106,9 +107,13 @@ pub fn reject(q: &Queue, list: &[HandOut], reason: Option<&str>, now: Micros) ->
 }
 
 /// Gives the ids whose lease now ends at `due`.
-pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<i64> {
+pub fn extend(q: &Queue, list: &[HandOut], due: Micros, now: Micros) -> Vec<i64> {
     let begun = touch::begin(q, lowest(list));
-    let done = noted(q, settle::extend(q, list, due));
+    let may = |ends: Option<Micros>| {
+        let has_ended = ends.is_none_or(|at| at <= time::now());
+        limits::may_extend(q, has_ended)
+    };
+    let done = noted(q, settle::extend(q, list, due, now, may));
     begun.told();
     done
 }
@@ -148,9 +153,11 @@ pub fn repair(q: &Queue, id: i64, repair: &Repair, now: Micros) -> Mended {
 pub fn purge(q: &Queue) -> Result<i64> {
     let begun = touch::begin(q, 0);
     let mut n = 0;
-    settle::purge(q, |change| {
-        n += 1;
-        note(q, [change]);
+    note_leaving(q, |leaves| {
+        settle::purge(q, |change| {
+            n += 1;
+            leaves(change);
+        });
     });
     length::add(q, -n)?;
     begun.told();

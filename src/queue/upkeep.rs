@@ -6,8 +6,8 @@ use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::{Ty, Value};
 use crate::queue::{bury, look, request, tend};
-use crate::storage::row::Place;
-use crate::storage::{archive, keys, over, upkeep};
+use crate::storage::row::{Facts, Place};
+use crate::storage::{archive, groups, keys, over, upkeep};
 use crate::wake::counts::{self, Told};
 use crate::wake::frontier::{self, Looks};
 use crate::wake::touch::{self, Begun};
@@ -62,7 +62,7 @@ fn bury_overdue(q: &Queue, now: Micros) -> Result<u64> {
 pub fn bury_due(q: &Queue) -> Result<u64> {
     let (now, begun) = (time::now(), touch::begin(q, 0));
     let mut looks = Looks::begin(q, now);
-    let (mut found, mut ready): (Vec<Place>, _) = (Vec::new(), Vec::new());
+    let (mut found, mut ready): (Vec<Place>, Vec<Facts>) = (Vec::new(), Vec::new());
     while let Some((rank, from, to)) = looks.next() {
         over::in_span(q, Some(rank), (from, to), WALK, now, &mut found, &mut ready);
     }
@@ -96,6 +96,13 @@ pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
     let (mut found, mut ready) = (Vec::new(), Vec::new());
     let span = (at.from, i64::MAX);
     let walked = over::in_span(q, None, span, WALK, now, &mut found, &mut ready);
+    // Those that wait for others of their group are looked at when it is their turn.
+    ready.retain(|f| {
+        f.group.is_none_or(|group| {
+            groups::first(q, group, (0, f.id()), now).is_some_and(|(first, _)| first.id() == f.id())
+        })
+    });
+    let ready: Vec<_> = ready.iter().map(|f| (f.place.rank, f.id())).collect();
     frontier::found(q, &ready, now);
     at.from = walked.upto;
     at.rows += walked.rows;

@@ -5,6 +5,7 @@
 //! else, and is skipped; nothing is waited for, and nothing is locked but what is handed out or
 //! must be buried.
 
+use super::groups::{self, Blocked, Turn, Turns};
 use super::row::{self, Change, Facts, Fate, Place};
 use super::space::Space;
 use super::{LEASE_ENDED, Shown, message};
@@ -13,6 +14,7 @@ use crate::pg::rel;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use std::collections::HashSet;
 
 /// What becomes of a claimed row.
 #[derive(Clone, Copy)]
@@ -27,9 +29,11 @@ pub enum Take {
 pub struct Seen {
     /// Every row before this id is somebody's, gone, waiting (and noted), or over.
     pub upto: i64,
+    /// The same, or ready and not wanted.
+    pub passed: i64,
     /// Whether there was any row of the rank.
     pub any: bool,
-    /// The row at `upto` was moved meanwhile: it is where a new snapshot shows it (`Claim::renew`).
+    /// The row at `passed` was moved meanwhile: it is where a new snapshot shows it (`Claim::renew`).
     pub is_moved: bool,
 }
 
@@ -43,53 +47,126 @@ const RENEWED: usize = 100;
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
 
-/// Which of the messages that are ready a reader wants, by their headers and bodies; all, where none is
-/// told.
+/// Which of the messages that are ready a reader wants, by headers and body; all, where none is told.
 pub type Wanted<'a> = Option<&'a dyn Fn(Value, Value) -> bool>;
+
+/// Who is asked for leave before a message that is ready is handed out.
+pub trait Gate {
+    fn ask(&mut self, row: &dyn Met) -> Leave;
+    /// The row for which leave was given then was not to be had.
+    fn give_back(&mut self, row: &dyn Met, at: Micros);
+}
+
+pub enum Leave {
+    /// To be handed out, at that moment if it is told.
+    Take(Option<Micros>),
+    /// Not before that; others may be.
+    Pass(Micros),
+    /// Nothing may.
+    Stop,
+}
+
+/// What a gate may want to know of a row.
+pub trait Met {
+    fn header(&self, name: &str) -> Option<String>;
+    fn group(&self) -> Option<String>;
+}
+
+impl Met for Space<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        self.value(row::HEADERS).member_text(name)
+    }
+
+    fn group(&self) -> Option<String> {
+        self.value(row::GROUP_KEY).as_text()
+    }
+}
 
 /// One reader at work. It has a snapshot of its own, active as long as it lives.
 pub struct Claim<'a> {
-    q: &'a Queue,
-    now: Micros,
+    pub(super) q: &'a Queue,
+    pub(super) now: Micros,
+    /// In a queue with groups.
+    pub(super) turn: Option<Turn<'a>>,
     take: Take,
     wanted: usize,
     only: Wanted<'a>,
+    gate: Option<&'a mut dyn Gate>,
     // Before the snapshot, because they end in this order.
     space: Option<Space<'a>>,
+    /// Looks at groups in the same snapshot.
+    pub(super) probe: Option<Space<'a>>,
     pinned: Option<Pinned>,
     /// The row that was moved while this one looked.
     moved: Option<i64>,
     renewed: usize,
     queue_name: Value,
     leased: Value,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     ended: usize,
-    over: Vec<Place>,
+    pub(super) taken_back: Vec<Change>,
+    pub(super) has_too_many: bool,
+    /// All that follows has to wait.
+    pub(super) is_stopped: bool,
+    pub(super) declined: Vec<Change>,
+    pub(super) over: Vec<Place>,
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
     /// The first row of the present span that needs somebody's attention and got none.
     left: Option<i64>,
+    /// The first one of it that is ready and not wanted.
+    unwanted: Option<i64>,
 }
 
 /// What a reader came to.
 pub struct Claimed {
     /// What this transaction has done to rows.
     pub changes: Vec<Change>,
-    /// How many of the messages handed out had a lease that ended.
+    /// A group was left because this transaction has as many as it may.
+    pub has_too_many: bool,
+    /// Messages taken back from somebody whose lease ended.
+    pub taken_back: Vec<Change>,
+    /// The next messages of groups that were taken, but not wanted: others are to look there.
+    pub declined: Vec<Change>,
+    /// How many had a lease that ended.
     pub ended: usize,
     /// Rows that are over and that this transaction has locked, to be buried.
     pub over: Vec<Place>,
 }
 
+/// What became of a message that was to be handed out.
+pub enum Handed {
+    Out,
+    /// It is somebody else's.
+    Taken,
+    /// A new snapshot shows it elsewhere.
+    Moved,
+    /// There is no leave before that; others may have it.
+    Later(Micros),
+    /// There is no leave for any.
+    Stopped,
+}
+
 impl<'a> Claim<'a> {
-    pub fn new(q: &'a Queue, wanted: usize, only: Wanted<'a>, take: Take, now: Micros) -> Self {
+    /// `turns`: who gives out groups, in a queue that has such.
+    pub fn new(
+        q: &'a Queue,
+        wanted: usize,
+        only: Wanted<'a>,
+        take: Take,
+        turns: Option<&'a mut dyn Turns>,
+        now: Micros,
+    ) -> Self {
         let mut claim = Claim {
             q,
             now,
+            turn: turns.map(Turn::new),
             take,
             wanted,
             only,
+            gate: None,
             space: None,
+            probe: None,
             pinned: None,
             moved: None,
             renewed: 0,
@@ -97,16 +174,28 @@ impl<'a> Claim<'a> {
             leased: Value::text("leased"),
             changes: Vec::new(),
             ended: 0,
+            taken_back: Vec::new(),
+            has_too_many: false,
+            is_stopped: false,
+            declined: Vec::new(),
             over: Vec::new(),
             waiting: Vec::new(),
             left: None,
+            unwanted: None,
         };
         claim.look_anew();
         claim
     }
 
+    /// Has the reader ask for leave.
+    pub fn through(mut self, gate: Option<&'a mut dyn Gate>) -> Self {
+        self.gate = gate;
+        self
+    }
+
     fn look_anew(&mut self) {
         self.space = None;
+        self.probe = None;
         self.pinned = None;
         self.pinned = Some(Pinned::now());
         self.space = Some(Space::to_write(self.q));
@@ -119,18 +208,27 @@ impl<'a> Claim<'a> {
     }
 
     pub fn is_satisfied(&self) -> bool {
-        self.missing() == 0
+        self.missing() == 0 || self.is_stopped
     }
 
     fn missing(&self) -> usize {
         self.wanted.saturating_sub(self.changes.len())
     }
 
+    /// Messages that were met and have to wait for others of their group: group and rank, and which.
+    pub fn take_blocked(&mut self) -> Vec<((i64, i16), Blocked)> {
+        let turn = self.turn.as_mut();
+        turn.map_or_else(Vec::new, |t| t.blocked.drain().collect())
+    }
+
     /// Ends the walks, then their snapshot.
     pub fn end(self) -> Claimed {
         Claimed {
             changes: self.changes,
-            ended: self.ended,
+            ended: self.ended + self.taken_back.len(),
+            taken_back: self.taken_back,
+            has_too_many: self.has_too_many,
+            declined: self.declined,
             over: self.over,
         }
     }
@@ -138,9 +236,11 @@ impl<'a> Claim<'a> {
     /// Walks the ids from `from` to before `to` of one rank, handing out through `hand`.
     pub fn span(&mut self, rank: i16, from: i64, to: i64, hand: &mut impl FnMut(&[Value])) -> Seen {
         self.left = None;
+        self.unwanted = None;
         self.moved = None;
         let mut seen = Seen {
             upto: from,
+            passed: from,
             any: false,
             is_moved: false,
         };
@@ -164,11 +264,12 @@ impl<'a> Claim<'a> {
             self.waiting.clear();
         }
         self.space = Some(space);
-        seen.upto = self.left.map_or(seen.upto, |id| id.min(seen.upto));
+        seen.passed = self.left.map_or(seen.upto, |id| id.min(seen.upto));
         if let Some(id) = self.moved {
-            seen.upto = id.min(seen.upto);
-            seen.is_moved = seen.upto == id;
+            seen.passed = id.min(seen.passed);
+            seen.is_moved = seen.passed == id;
         }
+        seen.upto = self.unwanted.map_or(seen.passed, |id| id.min(seen.passed));
         seen
     }
 
@@ -199,26 +300,31 @@ impl<'a> Claim<'a> {
 
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
         match row.fate(self.q, self.now) {
-            // Others may want it: readers look here again.
-            Fate::Ready if !self.wants(space) => self.left = self.left.or(Some(row.id())),
-            Fate::Ready => self.try_hand_out(space, row, hand),
-            Fate::Waits(until) => self.waiting.push((row.id(), until)),
-            Fate::FailedOut | Fate::Expired if self.over.len() >= BURIED => {
-                self.left = self.left.or(Some(row.id()));
+            // Others may want it: they look here again. Nor is what is behind it in its group ours yet, and
+            // so the group is left alone.
+            Fate::Ready if !self.wants(space) => {
+                self.unwanted = self.unwanted.or(Some(row.id()));
             }
-            // Looked at again, in a new snapshot.
-            Fate::FailedOut | Fate::Expired if self.over.iter().any(|p| p.id == row.id()) => {}
-            Fate::FailedOut | Fate::Expired => {
-                if space.lock(&row.place) {
-                    self.over.push(row.place);
+            Fate::Ready if self.turn.is_some() && row.group.is_some() => {
+                let group = row.group.unwrap_or_default();
+                if !self.meet_in_group(row, group, hand) {
+                    self.left = self.left.or(Some(row.id()));
                 }
             }
+            Fate::Ready => match self.try_hand_out(space, row, hand) {
+                // Whoever takes a later one instead would be out of order.
+                Handed::Moved => self.moved = Some(row.id()),
+                Handed::Later(until) => self.waiting.push((row.id(), until)),
+                Handed::Stopped => self.left = self.left.or(Some(row.id())),
+                Handed::Out | Handed::Taken => {}
+            },
+            Fate::Waits(until) => self.waiting.push((row.id(), until)),
+            Fate::FailedOut | Fate::Expired => match (self.lay_out(space, row), row.group) {
+                (None, _) => self.left = self.left.or(Some(row.id())),
+                (Some(true), Some(group)) => self.follow_in_group(group, hand),
+                _ => {}
+            },
         }
-    }
-
-    fn wants(&self, space: &Space) -> bool {
-        self.only
-            .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))
     }
 
     /// Hands out the message of that id, if it is ready and free.
@@ -236,7 +342,62 @@ impl<'a> Claim<'a> {
         self.changes.len() > before
     }
 
-    fn try_hand_out(&mut self, space: &mut Space, facts: &Facts, hand: &mut impl FnMut(&[Value])) {
+    /// Locks a row that is over, to be buried. False: somebody else has it; none: there are enough.
+    pub(super) fn lay_out(&mut self, space: &mut Space, row: &Facts) -> Option<bool> {
+        // Looked at again, in a new snapshot.
+        if self.over.iter().any(|p| p.id == row.id()) {
+            return Some(true);
+        }
+        if self.over.len() >= BURIED {
+            return None;
+        }
+        let is_ours = space.lock(&row.place);
+        if is_ours {
+            self.over.push(row.place);
+        }
+        Some(is_ours)
+    }
+
+    pub(super) fn wants(&self, space: &Space) -> bool {
+        self.only
+            .is_none_or(|wants| wants(space.value(row::HEADERS), space.value(row::BODY)))
+    }
+
+    /// Hands a row out, if there is leave.
+    pub(super) fn try_hand_out(
+        &mut self,
+        space: &mut Space,
+        row: &Facts,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Handed {
+        let Some(gate) = &mut self.gate else {
+            return self.hand_out(space, row, self.now, hand);
+        };
+        let at = match gate.ask(space) {
+            Leave::Take(at) => at.unwrap_or(self.now),
+            Leave::Pass(until) => return Handed::Later(until),
+            Leave::Stop => {
+                self.is_stopped = true;
+                return Handed::Stopped;
+            }
+        };
+        let handed = self.hand_out(space, row, at, hand);
+        if !matches!(handed, Handed::Out)
+            && let Some(gate) = &mut self.gate
+        {
+            gate.give_back(space, at);
+        }
+        handed
+    }
+
+    /// Hands a row out, as read at that moment.
+    fn hand_out(
+        &mut self,
+        space: &mut Space,
+        facts: &Facts,
+        at: Micros,
+        hand: &mut impl FnMut(&[Value]),
+    ) -> Handed {
         let mut new = space.edited(|_| ());
         let attempts = new[row::ATTEMPTS].as_int4().unwrap_or_default();
         new[row::ATTEMPTS] = Value::int4(attempts.saturating_add(1));
@@ -249,14 +410,15 @@ impl<'a> Claim<'a> {
         let (done, after) = match self.take {
             Take::Until(due) => {
                 new[row::DUE] = Value::timestamptz(due);
-                new[row::READ_AT] = Value::timestamptz(self.now);
+                new[row::READ_AT] = Value::timestamptz(at);
                 let receipt = rel::random_receipt();
                 new[row::RECEIPT] = Value::int8(receipt);
                 let leased = Facts {
                     due: Some(due),
-                    read_at: Some(self.now),
+                    read_at: Some(at),
                     receipt: Some(receipt),
                     failures,
+                    is_again: true,
                     ..*facts
                 };
                 (space.update(&facts.place, &new), row::After::Is(leased))
@@ -267,11 +429,10 @@ impl<'a> Claim<'a> {
             }
         };
         if !done {
-            // Whoever takes a later one instead would be out of order.
-            if self.renewed < RENEWED && space.is_moved(&facts.place) {
-                self.moved = Some(facts.id());
-            }
-            return;
+            return match self.renewed < RENEWED && space.is_moved(&facts.place) {
+                true => Handed::Moved,
+                false => Handed::Taken,
+            };
         }
         let shown = Shown {
             receipt: new[row::RECEIPT],
@@ -286,6 +447,7 @@ impl<'a> Claim<'a> {
         ));
         self.ended += usize::from(ended);
         self.changes.push(Change::of(self.q, facts, &after));
+        Handed::Out
     }
 }
 
@@ -295,6 +457,8 @@ pub struct Idle {
     pub any: bool,
     /// Rows that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
+    /// Others wait for messages of their groups.
+    pub is_blocked: bool,
 }
 
 /// What there is in a span, unless a reader would find something to do now: to hand out, or to
@@ -303,16 +467,25 @@ pub fn idle(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> Option<Idl
     let mut idle = Idle {
         any: false,
         waiting: Vec::new(),
+        is_blocked: false,
     };
+    let mut blocked = HashSet::new();
     let mut space = Space::to_read(q);
     space.seek(rank, from, to);
     while let Some(facts) = space.next() {
         if facts.place.rank == rank {
-            let Fate::Waits(until) = facts.fate(q, now) else {
-                return None;
-            };
             idle.any = true;
-            idle.waiting.push((facts.id(), until));
+            match (facts.fate(q, now), facts.group) {
+                (Fate::Waits(until), _) => idle.waiting.push((facts.id(), until)),
+                (Fate::Ready, Some(group)) => {
+                    let is_known = !blocked.insert(group);
+                    if !is_known && groups::is_ready(q, group, now) {
+                        return None;
+                    }
+                    idle.is_blocked = true;
+                }
+                _ => return None,
+            }
         }
     }
     Some(idle)

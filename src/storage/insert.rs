@@ -1,8 +1,8 @@
 //! New rows: one, or many at once.
 
 use super::row::{self, rank_of};
-use crate::catalog::Queue;
 use crate::catalog::map::{Part, State};
+use crate::catalog::{Ordering, Queue};
 use crate::error::{Error, Result};
 use crate::pg::board;
 use crate::pg::rel;
@@ -11,6 +11,7 @@ use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use pg_broker_core::board::Key;
+use pg_broker_core::hash;
 use pg_broker_core::ids::BLOCK;
 use pg_broker_core::tally::{Kind, Standing, Wait};
 use std::cell::Cell;
@@ -115,13 +116,26 @@ fn some_ids(q: &Queue, n: i64) -> (i64, i64) {
     }
 }
 
-fn row_of(m: &Message, now: Micros) -> [Value; row::WIDTH] {
+/// The group of all messages of a queue that hands out one after the other.
+const ONE_GROUP: i64 = 0;
+
+/// The group that a message belongs to.
+pub fn group_of(q: &Queue, m: &Message) -> Option<i64> {
+    match q.options.ordering {
+        Ordering::None => None,
+        Ordering::Group => m.group_key.as_deref().map(hash::group),
+        Ordering::Strict => Some(ONE_GROUP),
+    }
+}
+
+fn row_of(q: &Queue, m: &Message, now: Micros) -> [Value; row::WIDTH] {
     let mut new = [Value::NULL; row::WIDTH];
     let text = |v: &Option<String>| Value::opt(v.as_deref(), Value::text);
     new[row::ID] = Value::int8(m.id);
     new[row::ENQUEUED_AT] = Value::timestamptz(now);
     new[row::DUE] = Value::opt(m.due, Value::timestamptz);
     new[row::EXPIRES_AT] = Value::opt(m.expires_at, Value::timestamptz);
+    new[row::GROUP] = Value::opt(group_of(q, m), Value::int8);
     new[row::ATTEMPTS] = Value::int4(0);
     new[row::FAILURES] = Value::int4(0);
     new[row::RANK] = Value::int2(rank_of(m.priority));
@@ -185,11 +199,11 @@ fn id_of(row: &[Value; row::WIDTH]) -> i64 {
 }
 
 pub fn one(q: &Queue, m: &Message, now: Micros) {
-    enter(q, &[row_of(m, now)]);
+    enter(q, &[row_of(q, m, now)]);
 }
 
 pub fn many(q: &Queue, list: &[Message], now: Micros) {
-    let mut rows: Vec<_> = list.iter().map(|m| row_of(m, now)).collect();
+    let mut rows: Vec<_> = list.iter().map(|m| row_of(q, m, now)).collect();
     // They rise as they are given, but for messages that were given back to an earlier holder.
     rows.sort_by_key(id_of);
     enter(q, &rows);

@@ -1,11 +1,12 @@
 //! Rows looked for in bounded pieces: those that are over, expired or past their last allowed
 //! failure, and those that have just come due.
 
-use super::row::{self, Fate, Place};
+use super::row::{self, Facts, Fate, Place};
 use super::space::Space;
 use crate::catalog::Queue;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
+use std::collections::HashSet;
 
 /// How far a walk has come.
 pub struct Walked {
@@ -16,7 +17,8 @@ pub struct Walked {
 }
 
 /// Walks at most `rows` rows from id `from` on to before `to`, of one rank or of all, and locks
-/// those that are over into `found`; those that may be handed out go into `ready`.
+/// those that are over into `found`; those that may be handed out go into `ready`, of each group the
+/// first at most.
 pub fn in_span(
     q: &Queue,
     rank: Option<i16>,
@@ -24,12 +26,13 @@ pub fn in_span(
     rows: usize,
     now: Micros,
     found: &mut Vec<Place>,
-    ready: &mut Vec<(i16, i64)>,
+    ready: &mut Vec<Facts>,
 ) -> Walked {
     let _pinned = Pinned::now();
     let mut space = Space::to_write(q);
     // The index of the default rank is that of all ids.
     space.seek(rank.unwrap_or(row::DEFAULT_RANK), from, to);
+    let mut groups = HashSet::new();
     let mut walked = Walked {
         upto: from,
         rows: 0,
@@ -42,9 +45,11 @@ pub fn in_span(
         crate::pg::wait::interruptible();
         walked.rows += 1;
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
+        let is_behind = facts.group.is_some_and(|g| !groups.insert(g));
         match facts.fate(q, now) {
             _ if !is_asked => {}
-            Fate::Ready => ready.push((facts.place.rank, facts.id())),
+            Fate::Ready if is_behind => {}
+            Fate::Ready => ready.push(facts),
             Fate::FailedOut | Fate::Expired if space.lock(&facts.place) => {
                 found.push(facts.place);
             }

@@ -147,16 +147,13 @@ fn make(q: &Queue, k: i32) -> Result<()> {
         _ => "autovacuum_enabled = off, toast.autovacuum_enabled = off",
     };
     spi::connect(|spi| {
-        for statement in [
-            format!(
-                "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
-                 INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
-                super::tables::FILL
-            ),
-            super::tables::ranks_index(&name),
-            super::tables::expiry_index(&name),
-        ] {
-            spi.utility(&statement)?;
+        spi.utility(&format!(
+            "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
+             INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
+            super::tables::FILL
+        ))?;
+        for index in super::tables::indexes(&name, q.options.has_groups()) {
+            spi.utility(&index)?;
         }
         let owner = super::tables::role_name(spi, q.owner)?;
         spi.utility(&format!("ALTER TABLE mq_internal.{name} OWNER TO {owner}"))

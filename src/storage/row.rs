@@ -4,6 +4,9 @@
 //! One that may be handed out from the start has none. Rank 0 is priority 9: messages
 //! are handed out by rank and id. Those of the default rank are found by the primary key, the id;
 //! the others by a partial index (rank, id).
+//!
+//! A queue whose messages belong together in groups has the number of its group in each row that
+//! belongs to one (`group`), and an index (grp, id) of those.
 
 use crate::catalog::Queue;
 use crate::catalog::map::Part;
@@ -19,21 +22,22 @@ pub const DUE: usize = 2;
 pub const READ_AT: usize = 3;
 pub const RECEIPT: usize = 4;
 pub const EXPIRES_AT: usize = 5;
-pub const ATTEMPTS: usize = 6;
-pub const FAILURES: usize = 7;
-pub const RANK: usize = 8;
-pub const LAST_ERROR: usize = 9;
-pub const GROUP_KEY: usize = 10;
-pub const DEDUP_KEY: usize = 11;
-pub const HEADERS: usize = 12;
-pub const BODY: usize = 13;
-pub const DATA: usize = 14;
-pub const WIDTH: usize = 15;
+pub const GROUP: usize = 6;
+pub const ATTEMPTS: usize = 7;
+pub const FAILURES: usize = 8;
+pub const RANK: usize = 9;
+pub const LAST_ERROR: usize = 10;
+pub const GROUP_KEY: usize = 11;
+pub const DEDUP_KEY: usize = 12;
+pub const HEADERS: usize = 13;
+pub const BODY: usize = 14;
+pub const DATA: usize = 15;
+pub const WIDTH: usize = 16;
 
 /// The columns as SQL declares them, in this order. The fixed-width ones that a claim writes stand
 /// together, so that the log of a claim is short.
 pub const COLUMNS: &str = "id bigint NOT NULL, enqueued_at timestamptz NOT NULL, \
-     due timestamptz, read_at timestamptz, receipt bigint, expires_at timestamptz, \
+     due timestamptz, read_at timestamptz, receipt bigint, expires_at timestamptz, grp bigint, \
      attempts int NOT NULL, failures int NOT NULL, rank smallint NOT NULL, last_error text, \
      group_key text, dedup_key text, headers jsonb, body jsonb, data bytea";
 
@@ -67,6 +71,11 @@ pub fn table(part: &Part) -> Table {
                 columns: &[EXPIRES_AT],
                 wants: |row| !row[EXPIRES_AT].is_null(),
             },
+            Known {
+                oid: part.groups_index,
+                columns: &[GROUP, ID],
+                wants: |row| !row[GROUP].is_null(),
+            },
         ],
     )
 }
@@ -93,6 +102,10 @@ pub struct Facts {
     pub receipt: Option<i64>,
     /// Failures counted so far.
     pub failures: i32,
+    /// Its group, in a queue that has such.
+    pub group: Option<i64>,
+    /// It was handed out before.
+    pub is_again: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +135,8 @@ impl Facts {
             read_at: row.get(READ_AT).as_timestamptz(),
             receipt: row.get(RECEIPT).as_int8(),
             failures: row.get(FAILURES).as_int4().unwrap_or_default(),
+            group: row.get(GROUP).as_int8(),
+            is_again: row.get(ATTEMPTS).as_int4().unwrap_or_default() > 0,
         }
     }
 
@@ -188,6 +203,7 @@ pub enum After {
 pub struct Change {
     pub rank: i16,
     pub id: i64,
+    pub group: Option<i64>,
     /// It was not there before, for who looks in the order of this rank.
     pub is_new: bool,
     /// What it counted as before, if it did.
@@ -201,6 +217,7 @@ impl Change {
         Change {
             rank: row.place.rank,
             id: row.place.id,
+            group: row.group,
             is_new: false,
             was: Some(row.standing(q)),
             now: match after {

@@ -159,9 +159,19 @@ pub fn release(q: &Queue, list: &[HandOut], due: Option<Micros>) -> Vec<Change> 
     })
 }
 
-/// Moves the end of leases.
-pub fn extend(q: &Queue, list: &[HandOut], due: Micros) -> Vec<Change> {
+/// Moves the end of leases, of those that `may` be, given when they end. One that has ended is as good
+/// as given back where messages are in groups: another of the group may be in somebody's hands by now.
+pub fn extend(
+    q: &Queue,
+    list: &[HandOut],
+    due: Micros,
+    now: Micros,
+    mut may: impl FnMut(Option<Micros>) -> bool,
+) -> Vec<Change> {
     each(q, list, |space, facts| {
+        if (facts.group.is_some() && !facts.is_leased(now)) || !may(facts.due) {
+            return None;
+        }
         let new = space.edited(|new| new[row::DUE] = Value::timestamptz(due));
         let longer = Facts {
             due: Some(due),

@@ -20,6 +20,7 @@ struct Opened {
     k: i32,
     by_id: Option<Walk>,
     by_rank: Option<Walk>,
+    by_group: Option<Walk>,
     part: Part,
     table: Table,
 }
@@ -30,6 +31,7 @@ impl Opened {
             k: part.k,
             by_id: None,
             by_rank: None,
+            by_group: None,
             part,
             table: match is_for_writing {
                 true => row::table(&part),
@@ -47,6 +49,9 @@ impl Opened {
             Order::Rank(_) => self
                 .by_rank
                 .get_or_insert_with(|| Walk::by_rank(table, part.ranks_index)),
+            Order::Group(_) => self
+                .by_group
+                .get_or_insert_with(|| Walk::by_group(table, part.groups_index)),
         }
     }
 
@@ -54,6 +59,7 @@ impl Opened {
         match order {
             Order::Ids => self.walk(order).seek_ids(first, last),
             Order::Rank(rank) => self.walk(order).seek_in_rank(rank, first, last),
+            Order::Group(group) => self.walk(order).seek_in_group(group, first, last),
         }
     }
 }
@@ -63,6 +69,7 @@ impl Opened {
 enum Order {
     Ids,
     Rank(i16),
+    Group(i64),
 }
 
 impl Order {
@@ -171,7 +178,16 @@ impl<'a> Space<'a> {
     /// rank, rows of all ranks are met.
     pub fn seek(&mut self, rank: i16, from: i64, to: i64) {
         let last = if to == i64::MAX { to } else { to - 1 };
-        self.seek_along(Order::of(rank), from, last);
+        self.seek_all_along(Order::of(rank), from, last);
+    }
+
+    /// To the ids of a group from one to another, of all ranks.
+    pub fn seek_group(&mut self, group: i64, first: i64, last: i64) {
+        self.seek_all_along(Order::Group(group), first, last);
+    }
+
+    fn seek_all_along(&mut self, order: Order, first: i64, last: i64) {
+        self.seek_along(order, first, last);
         let parked = self.map.segments..self.map.live.len();
         self.streams.extend(parked.map(|i| Stream {
             next: i,
@@ -331,6 +347,7 @@ impl<'a> Space<'a> {
         match self.order {
             Order::Ids => opened.by_id.as_ref(),
             Order::Rank(_) => opened.by_rank.as_ref(),
+            Order::Group(_) => opened.by_group.as_ref(),
         }
     }
 

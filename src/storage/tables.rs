@@ -55,17 +55,30 @@ fn run(spi: &Spi, statements: &[String]) -> Result<()> {
 /// How full pages are made, in per cent: the rest is room for the claimed versions.
 pub(super) const FILL: u32 = 50;
 
-pub(super) fn ranks_index(table: &str) -> String {
+fn ranks_index(table: &str) -> String {
     format!(
         "CREATE INDEX {table}_ranks ON mq_internal.{table} (rank, id) WHERE rank <> {DEFAULT_RANK}"
     )
 }
 
-pub(super) fn expiry_index(table: &str) -> String {
+fn expiry_index(table: &str) -> String {
     format!(
         "CREATE INDEX {table}_expiry ON mq_internal.{table} (expires_at) \
          WHERE expires_at IS NOT NULL"
     )
+}
+
+fn groups_index(table: &str) -> String {
+    format!("CREATE INDEX {table}_groups ON mq_internal.{table} (grp, id) WHERE grp IS NOT NULL")
+}
+
+/// The indexes of a table beside its primary key.
+pub(super) fn indexes(table: &str, has_groups: bool) -> Vec<String> {
+    let mut list = vec![ranks_index(table), expiry_index(table)];
+    if has_groups {
+        list.push(groups_index(table));
+    }
+    list
 }
 
 /// The next free number for a queue's storage.
@@ -82,11 +95,18 @@ pub fn next_number() -> Result<i32> {
     })
 }
 
+/// What a queue's tables are made for.
+#[derive(Clone, Copy)]
+pub struct Made {
+    pub durable: bool,
+    pub has_groups: bool,
+}
+
 /// Makes the relations of the queue with this number, owned by `owner`: its view, its archive's view.
-pub fn create(n: i32, name: &str, owner: Oid, durable: bool) -> Result<(Oid, Oid)> {
+pub fn create(n: i32, name: &str, owner: Oid, made: Made) -> Result<(Oid, Oid)> {
     let _ours = OwnDdl::begin();
     spi::connect(|spi| {
-        let kind = if durable { "" } else { "UNLOGGED " };
+        let kind = if made.durable { "" } else { "UNLOGGED " };
         run(
             spi,
             &[
@@ -94,8 +114,6 @@ pub fn create(n: i32, name: &str, owner: Oid, durable: bool) -> Result<(Oid, Oid
                     "CREATE {kind}TABLE mq_internal.q_{n} ({COLUMNS}, CONSTRAINT q_{n}_pkey \
                      PRIMARY KEY (id)) WITH (fillfactor = {FILL}, {VACUUM})"
                 ),
-                ranks_index(&format!("q_{n}")),
-                expiry_index(&format!("q_{n}")),
                 format!(
                     "CREATE SEQUENCE mq_internal.q_{n}_id INCREMENT {BLOCK} \
                      OWNED BY mq_internal.q_{n}.id"
@@ -136,6 +154,7 @@ pub fn create(n: i32, name: &str, owner: Oid, durable: bool) -> Result<(Oid, Oid
                 ),
             ],
         )?;
+        run(spi, &indexes(&format!("q_{n}"), made.has_groups))?;
         give(spi, n, owner)?;
         for view in [name.to_owned(), archive_of(name)] {
             let to = role_name(spi, owner)?;

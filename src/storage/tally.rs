@@ -125,7 +125,7 @@ pub fn estimate(now: Micros, mut reading: Reading) -> Counts {
 }
 
 /// Where the rows are, each id once.
-fn spans(open: &[Open]) -> Vec<Span> {
+pub(super) fn spans(open: &[Open]) -> Vec<Span> {
     let mut spans: Vec<Span> = open.iter().flat_map(|o| o.ids.spans()).collect();
     spans.sort_unstable_by_key(|s| s.lo);
     spans.dedup_by(|next, kept| {

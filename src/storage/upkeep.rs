@@ -21,6 +21,7 @@ pub struct Corpse {
     pub headers: Value,
     pub priority: i16,
     pub group_key: Option<String>,
+    pub group: Option<i64>,
     pub failures: i32,
     pub last_error: Option<String>,
     pub expired: bool,
@@ -38,6 +39,7 @@ impl Corpse {
         Change {
             rank: self.place.rank,
             id: self.place.id,
+            group: self.group,
             is_new: false,
             was: Some(self.was),
             now: None,
@@ -63,6 +65,7 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
                 headers: row[row::HEADERS],
                 priority: RANKS - 1 - facts.place.rank,
                 group_key: row[row::GROUP_KEY].as_text(),
+                group: facts.group,
                 failures: facts.failures(now),
                 last_error: if lease_ended {
                     Some(LEASE_ENDED.to_owned())

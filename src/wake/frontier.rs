@@ -4,6 +4,8 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
+use super::groups::{self, Passed};
+use super::positions::{self, Positions};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
 use crate::pg::board::{self, Held};
@@ -13,7 +15,10 @@ use crate::pg::time::Micros;
 use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
-use pg_broker_core::frontier::{Dated, Span, Ticket};
+use pg_broker_core::frontier::{Dated, OwnTicket, Span, Ticket};
+use pg_broker_core::groups::{Note, Ticket as GroupsTicket, bucket};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 const ALL: Span = Span::new(0, i64::MAX);
 
@@ -39,14 +44,24 @@ struct Rank {
     waiting: Dated,
     any: bool,
     to_the_end: bool,
+    /// What a reader who wants only some messages has seen beyond that.
+    by_filter: Option<SeenByFilter>,
+}
+
+/// Looked at by a reader who left what he does not want.
+struct SeenByFilter {
+    ticket: OwnTicket,
+    seen: Vec<Span>,
+    waiting: Dated,
 }
 
 impl Rank {
-    fn new(place: Place, own: &[Span]) -> Self {
-        let mut todo: Vec<Span> = match &place {
-            Place::Empty => Vec::new(),
-            Place::Unknown | Place::Unused => vec![ALL],
-            Place::Lane(ticket) => ticket.spans().filter(|s| !s.is_empty()).collect(),
+    fn new(place: Place, mine: Option<OwnTicket>, own: &[Span]) -> Self {
+        let mut todo: Vec<Span> = match (&place, &mine) {
+            (Place::Empty, _) => Vec::new(),
+            (Place::Unknown | Place::Unused, _) => vec![ALL],
+            (Place::Lane(ticket), Some(mine)) => mine.both(ticket).collect(),
+            (Place::Lane(ticket), None) => ticket.spans().filter(|s| !s.is_empty()).collect(),
         };
         if !own.is_empty() && todo.first() != Some(&ALL) {
             todo.extend_from_slice(own);
@@ -60,6 +75,11 @@ impl Rank {
             waiting: Dated::default(),
             any: false,
             to_the_end: false,
+            by_filter: mine.map(|ticket| SeenByFilter {
+                ticket,
+                seen: Vec::new(),
+                waiting: Dated::default(),
+            }),
         }
     }
 }
@@ -81,6 +101,9 @@ pub struct Looks {
     key: Key,
     ticket: Option<RankTicket>,
     ranks: Vec<(usize, Rank)>,
+    /// In a queue with groups.
+    groups: Option<GroupsTicket>,
+    positions: Option<Rc<RefCell<Positions>>>,
 }
 
 /// So often prepared transactions are listed anew after there were too many.
@@ -102,43 +125,83 @@ pub fn key(q: &Queue) -> Key {
 impl Looks {
     /// Only after this may the reader take its snapshot.
     pub fn begin(q: &Queue, now: Micros) -> Self {
+        Self::begin_as(q, None, now)
+    }
+
+    /// The same for a reader who wants only the messages that a filter lets pass, and who was there
+    /// before: without those that he knows are not.
+    pub fn begin_filtered(q: &Queue, filter: &[u8], now: Micros) -> Self {
+        let positions = board::is_there().then(|| positions::of(key(q), filter, now));
+        Self::begin_as(q, positions, now)
+    }
+
+    fn begin_as(q: &Queue, positions: Option<Rc<RefCell<Positions>>>, now: Micros) -> Self {
         let key = key(q);
         let own = touch::pending(key, now);
         // What is prepared on a standby is not known before it is promoted.
-        if settings::HINTS.get() && board::is_there() && !rel::in_recovery() {
-            match Self::ask(key, now, &own) {
-                Some(Answer::Look(looks)) => return looks,
-                Some(Answer::Unreliable) => {}
-                Some(Answer::NotListed) => {
-                    let prepared = prepared::list();
-                    board::with(key, true, |h| suspects::list(h, &prepared));
-                    if let Some(Answer::Look(looks)) = Self::ask(key, now, &own) {
-                        return looks;
-                    }
-                }
-                None => make_room(),
-            }
+        if settings::HINTS.get()
+            && board::is_there()
+            && !rel::in_recovery()
+            && let Some(looks) = Self::learn(q, now, &own, positions.as_ref())
+        {
+            return looks;
         }
-        let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, &[])));
+        let ranks = (0..RANKS).map(|r| (r, Rank::new(Place::Unknown, None, &[])));
         Looks {
             key,
             ticket: None,
             ranks: ranks.collect(),
+            groups: None,
+            positions: None,
         }
     }
 
-    fn ask(key: Key, now: Micros, own: &[(usize, Span)]) -> Option<Answer> {
+    fn learn(
+        q: &Queue,
+        now: Micros,
+        own: &[(usize, Span)],
+        positions: Option<&Rc<RefCell<Positions>>>,
+    ) -> Option<Self> {
+        let mut answer = Self::ask(q, now, own, positions);
+        if let Some(Answer::NotListed) = answer {
+            let prepared = prepared::list();
+            board::with(key(q), true, |h| suspects::list(h, &prepared));
+            answer = Self::ask(q, now, own, positions);
+        }
+        match answer {
+            Some(Answer::Look(looks)) => return Some(looks),
+            Some(_) => {}
+            None => make_room(),
+        }
+        None
+    }
+
+    fn ask(
+        q: &Queue,
+        now: Micros,
+        own: &[(usize, Span)],
+        positions: Option<&Rc<RefCell<Positions>>>,
+    ) -> Option<Answer> {
+        let key = key(q);
         let mut ended = None;
         let answer = board::with(key, true, |h| {
             suspects::settle(h, now, &mut ended);
             if h.state.begin_anew(now, RELIST_INTERVAL) {
                 (0..RANKS).for_each(|rank| h.report(rank, ALL));
+                groups::forget(h);
             }
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }
-            if h.state.is_reliable() {
-                Answer::Look(hinted(key, h, now, own))
+            let groups = match q.options.has_groups() {
+                true => h.groups(true).map(|g| g.ticket()),
+                false => None,
+            };
+            if h.state.is_reliable() && groups.is_some() == q.options.has_groups() {
+                Answer::Look(Looks {
+                    groups,
+                    ..hinted(key, h, now, own, positions)
+                })
             } else {
                 Answer::Unreliable
             }
@@ -182,15 +245,27 @@ impl Looks {
         }
     }
 
-    /// Publishes what was seen.
-    pub fn finish(self, now: Micros) {
-        let Some(ticket) = self.ticket else { return };
+    /// Notes that a reader who wants only some messages leaves those of `[from, upto)` that are ready
+    /// because he does not want them; beyond what was noted as seen there were these rows that wait.
+    pub fn seen_by_filter(&mut self, rank: i16, from: i64, upto: i64, waiting: &[(i64, Micros)]) {
+        let found = self.ranks.iter_mut().find(|(n, _)| *n as i16 == rank);
+        if let Some(by_filter) = found.and_then(|(_, r)| r.by_filter.as_mut()) {
+            by_filter.seen.push(Span::new(from, upto));
+            for &(id, due) in waiting {
+                by_filter.waiting.add_one(id, due);
+            }
+        }
+    }
+
+    /// Publishes what was seen, and has these looked at again.
+    pub fn finish(self, now: Micros, again: &[Passed]) {
+        let Some(ticket) = &self.ticket else { return };
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
                 match &r.place {
                     Place::Empty | Place::Unknown => {}
                     Place::Unused if r.to_the_end && !r.any => {
-                        h.state.publish_empty_rank(&ticket, *rank);
+                        h.state.publish_empty_rank(ticket, *rank);
                     }
                     Place::Unused if r.any => {
                         h.lane(*rank, true);
@@ -208,8 +283,84 @@ impl Looks {
                     }
                 }
             }
+            for p in again {
+                h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
+            }
         });
+        self.move_positions(now);
     }
+
+    /// What was seen through a filter, this session need not look at again.
+    fn move_positions(&self, now: Micros) {
+        let Some(mut positions) = self.positions.as_ref().map(|p| p.borrow_mut()) else {
+            return;
+        };
+        for (rank, r) in &self.ranks {
+            let Some(by_filter) = &r.by_filter else {
+                continue;
+            };
+            let position = positions.of_rank(*rank);
+            for span in &by_filter.seen {
+                position.publish(&by_filter.ticket, span.lo, span.hi);
+            }
+            for batch in by_filter.waiting.iter() {
+                position.enter(now, batch);
+            }
+        }
+    }
+
+    /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
+    /// report.
+    pub fn pass(&self, passed: &[Passed]) -> Vec<Passed> {
+        match &self.groups {
+            Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a new look at a group needs before its snapshot.
+    pub fn new_ticket(&self) -> Option<GroupsTicket> {
+        board::with(self.key, false, |h| Some(h.groups(false)?.ticket())).flatten()
+    }
+
+    /// The same as `pass`, after such a look.
+    pub fn pass_with(&self, ticket: &GroupsTicket, passed: &[Passed]) -> Vec<Passed> {
+        let mut again = Vec::new();
+        let own = groups::own(self.key);
+        // A few at a time: others want the lock.
+        for part in passed.chunks(256) {
+            let mut refused = [false; 256];
+            let done = board::with(self.key, false, |h| {
+                let has_suspects = h.state.has_suspects();
+                let groups = h.groups(false)?;
+                for (p, refused) in part.iter().zip(&mut refused) {
+                    let note = Note {
+                        group: p.group,
+                        from: p.from,
+                        to: p.to,
+                        rank: p.rank as u32,
+                    };
+                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
+                    *refused = !groups.pass(ticket, note, own, has_suspects);
+                }
+                Some(())
+            });
+            if done.flatten().is_none() {
+                refused.fill(true);
+            }
+            again.extend(
+                part.iter()
+                    .zip(refused)
+                    .filter_map(|(p, r)| r.then_some(*p)),
+            );
+        }
+        again
+    }
+}
+
+/// Has the board learn of prepared transactions what it can.
+pub(super) fn learn(q: &Queue, now: Micros) {
+    let _ = Looks::learn(q, now, &[], None);
 }
 
 /// How many of these queues have to do without a place on the board.
@@ -254,6 +405,11 @@ pub fn created(q: &Queue) {
     board::with(key(q), true, |h| {
         h.state.list();
         h.state.counting.start(counts::limit(q));
+        if q.options.has_groups()
+            && let Some(groups) = h.groups(true)
+        {
+            groups.begin_empty();
+        }
         let ticket = h.state.ranks.begin(now);
         for rank in (0..RANKS).filter(|r| *r != DEFAULT_RANK) {
             h.state.publish_empty_rank(&ticket, rank);
@@ -265,7 +421,13 @@ pub fn created(q: &Queue) {
     });
 }
 
-fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
+fn hinted(
+    key: Key,
+    h: &mut Held,
+    now: Micros,
+    own: &[(usize, Span)],
+    positions: Option<&Rc<RefCell<Positions>>>,
+) -> Looks {
     let ticket = h.state.ranks.begin(now);
     let mut ranks = Vec::with_capacity(1);
     for rank in 0..RANKS {
@@ -284,7 +446,17 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
                 None => Place::Unused,
             }
         };
-        let rank_ = Rank::new(place, &own);
+        let mine = match (&place, positions) {
+            (Place::Lane(ticket), Some(positions)) => {
+                let number = h.state.lanes.get(rank).copied().unwrap_or_default();
+                h.lane(rank, false).map(|lane| {
+                    let mut positions = positions.borrow_mut();
+                    positions.of_rank(rank).begin(number, lane, ticket, now)
+                })
+            }
+            _ => None,
+        };
+        let rank_ = Rank::new(place, mine, &own);
         if !rank_.todo.is_empty() {
             ranks.push((rank, rank_));
         }
@@ -293,12 +465,19 @@ fn hinted(key: Key, h: &mut Held, now: Micros, own: &[(usize, Span)]) -> Looks {
         key,
         ticket: Some(ticket),
         ranks,
+        groups: None,
+        positions: positions.cloned(),
     }
 }
 
 /// Rows that may be handed out, found by who went through all of them: those that readers would not
 /// look at are reported.
 pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
+    // Those of a key that has no token are put off, though they are ready.
+    let by = match q.options.limits.rate_key {
+        Some(_) => Micros::MAX,
+        None => now,
+    };
     // A few at a time: readers want the lock.
     for part in ready.chunks(256) {
         let mut calls = Calls::none();
@@ -306,9 +485,7 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
             let mut n = 0;
             for &(rank, id) in part {
                 let rank = usize::try_from(rank).unwrap_or_default();
-                let is_missed = h
-                    .lane(rank, false)
-                    .is_some_and(|lane| !lane.covers(id, now));
+                let is_missed = h.lane(rank, false).is_some_and(|lane| !lane.covers(id, by));
                 if is_missed || h.state.knows_empty(rank) {
                     h.report(rank, Span::one(id));
                     n += 1;

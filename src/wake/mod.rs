@@ -3,10 +3,14 @@
 
 pub mod counts;
 pub mod deliveries;
+pub mod flight;
 pub mod frontier;
+pub mod groups;
 pub mod lease;
 pub mod notify;
 pub mod opened;
+mod positions;
+pub mod rate;
 mod suspects;
 pub mod totals;
 pub mod touch;
@@ -24,12 +28,17 @@ fn released<'a>(levels: impl Iterator<Item = &'a mut i32>, level: i32) {
 struct Session;
 
 impl Endings for Session {
+    fn before_commit() {
+        groups::before_commit();
+    }
     fn may_commit_without_waiting() -> bool {
         lease::need_not_wait()
     }
     fn commit() {
         lease::ended();
         touch::commit();
+        flight::leave(i32::MIN);
+        groups::ended();
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -41,7 +50,9 @@ impl Endings for Session {
     fn prepare() {
         lease::ended();
         touch::prepare();
+        groups::prepared();
         counts::abort();
+        flight::leave(i32::MIN);
         // The board has them.
         totals::abort();
         deliveries::commit();
@@ -51,7 +62,9 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
+        groups::ended();
         counts::abort();
+        flight::leave(i32::MIN);
         waiting::abort();
         totals::abort();
         deliveries::abort(blame);
@@ -63,7 +76,9 @@ impl Endings for Session {
     }
     fn savepoint_released(level: i32) {
         touch::savepoint_released(level);
+        groups::savepoint_released(level);
         counts::savepoint_released(level);
+        flight::savepoint_released(level);
         totals::savepoint_released(level);
         deliveries::savepoint_released(level);
         notify::savepoint_released(level);
@@ -71,7 +86,9 @@ impl Endings for Session {
     }
     fn savepoint_aborted(level: i32, blame: bool) {
         touch::savepoint_aborted(level);
+        groups::savepoint_aborted(level);
         counts::savepoint_aborted(level);
+        flight::leave(level);
         totals::savepoint_aborted(level);
         deliveries::savepoint_aborted(level, blame);
         notify::savepoint_aborted(level);

@@ -3,7 +3,7 @@
 //! ends it, or by the next reader, whichever comes first. Whoever finds it also wakes those who
 //! wait, because he need not take what there is, and adds what it had counted to the totals.
 
-use super::totals;
+use super::{groups, totals};
 use crate::pg::board::{self, Held};
 use crate::pg::time::{self, Micros};
 use crate::pg::waiters::Calls;
@@ -23,6 +23,7 @@ pub(super) fn list(h: &mut Held, prepared: &[u32]) {
             rank: ANY_RANK,
             ids: ALL,
             counted: [0; TOTALS],
+            promised: 0,
         });
     }
     h.state.list();
@@ -74,6 +75,7 @@ pub(super) fn settle(h: &mut Held, now: Micros, ended: &mut Option<Ended>) {
         for rank in (0..RANKS).filter(|r| s.rank == ANY_RANK || s.rank as usize == *r) {
             h.report(rank, s.ids);
         }
+        groups::forget(h);
         let ended = ended.get_or_insert_with(Ended::none);
         ended.add(&s);
         let n = usize::try_from(s.ids.hi.saturating_sub(s.ids.lo)).unwrap_or(0);

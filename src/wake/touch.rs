@@ -1,7 +1,7 @@
 //! What the transaction in progress has done to messages, told to the board when it ends: only
 //! then can others see it, and whatever they skipped meanwhile must be looked at again.
 
-use super::{counts, frontier, totals};
+use super::{counts, flight, frontier, totals};
 use crate::catalog::Queue;
 use crate::pg::board;
 use crate::pg::time::{self, Micros};
@@ -84,6 +84,15 @@ pub fn begin(q: &Queue, from: i64) -> Begun {
         BUSY.with(|b| b.borrow_mut().push(Busy { level, key, from }));
     }
     Begun { depth }
+}
+
+/// A lower id than was said is among the rows.
+pub fn lower(id: i64) {
+    BUSY.with(|b| {
+        if let Some(busy) = b.borrow_mut().last_mut() {
+            busy.from = busy.from.min(id);
+        }
+    });
 }
 
 /// Work on rows that was begun.
@@ -196,6 +205,11 @@ pub fn pending(key: Key, now: Micros) -> Vec<(usize, Span)> {
     })
 }
 
+/// Whether this transaction has done anything in a queue before.
+pub(super) fn has_touched(key: Key) -> bool {
+    TOUCHED.with(|t| t.borrow().iter().any(|e| e.key == key))
+}
+
 pub(super) fn commit() {
     let now = time::now();
     TOUCHED.with(|t| {
@@ -203,6 +217,7 @@ pub(super) fn commit() {
             let mut calls = Calls::none();
             board::with(e.key, false, |h| {
                 counts::tell(e.key, h, now);
+                flight::tell(e.key, h, e.held, now, &mut calls);
                 h.wake(e.ready, now, &mut calls);
                 if let Some(due) = e.first_due {
                     h.falls_due(due, &mut calls);
@@ -249,12 +264,18 @@ pub(super) fn prepare() {
             let mut counted = totals::take(e.key.storage);
             // Also where nothing is known of the queue yet: somebody may look at it from now on.
             board::with(e.key, true, |h| {
-                for ids in e.touched.held().spans() {
+                let held = e.touched.held();
+                let mut promised = match held.is_empty() {
+                    true => 0,
+                    false => flight::prepare(e.key, h),
+                };
+                for ids in held.spans() {
                     h.state.suspect(Suspect {
                         xid,
                         rank: e.rank as u32,
                         ids: *ids,
                         counted: std::mem::take(&mut counted),
+                        promised: std::mem::take(&mut promised),
                     });
                 }
             });

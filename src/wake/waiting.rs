@@ -13,6 +13,8 @@ use std::cell::RefCell;
 struct Place {
     waiter: Waiter,
     was_keeper: bool,
+    /// Told to look because of what came about then.
+    event: Option<Micros>,
 }
 
 thread_local! {
@@ -39,7 +41,8 @@ pub struct Waiting {
     looks: u32,
     /// When to see next whether somebody waits for what this session holds.
     turn_at: Micros,
-    gave_way: bool,
+    /// When it leaves, what it was woken for may be for others.
+    passes_on: bool,
 }
 
 impl Waiting {
@@ -51,7 +54,7 @@ impl Waiting {
             looked_at: 0,
             looks: 0,
             turn_at: time::now() + TURN,
-            gave_way: false,
+            passes_on: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl Waiting {
                 p.borrow_mut().push(Place {
                     waiter,
                     was_keeper: true,
+                    event: None,
                 });
             }),
             None => self.is_listed = false,
@@ -77,7 +81,24 @@ impl Waiting {
     pub fn looking(&mut self) {
         self.looked_at = time::now();
         self.looks = self.looks.saturating_add(1);
-        PLACES.with(|p| p.borrow().iter().for_each(|p| p.waiter.again()));
+        PLACES.with(|p| {
+            p.borrow()
+                .iter()
+                .for_each(|p| p.waiter.again(self.looked_at))
+        });
+    }
+
+    /// After a look in which something was left, or may have been, that others would take: they are
+    /// told, one after the other, until one of them takes it.
+    pub fn hand_on(&mut self) {
+        self.passes_on = true;
+        PLACES.with(|p| {
+            for place in p.borrow_mut().iter_mut() {
+                if let Some(event) = place.event.take() {
+                    place.waiter.hand_on(event);
+                }
+            }
+        });
     }
 
     /// Sleeps until it is time to look; false when the time is over. There is a look after that,
@@ -105,8 +126,8 @@ impl Waiting {
             if let Some(is_in_the_way) = is_in_the_way {
                 if self.turn_at <= now {
                     self.turn_at = now + TURN;
-                    self.gave_way = is_in_the_way();
-                    if self.gave_way {
+                    if is_in_the_way() {
+                        self.passes_on = true;
                         return false;
                     }
                 }
@@ -118,8 +139,11 @@ impl Waiting {
                     p.borrow_mut()
                         .iter_mut()
                         .map(|p| {
-                            p.waiter
-                                .role(&mut p.was_keeper, self.looked_at, latest, now)
+                            let role =
+                                p.waiter
+                                    .role(&mut p.was_keeper, self.looked_at, latest, now);
+                            p.event = role.must_look.then_some(role.event);
+                            role
                         })
                         .collect()
                 });
@@ -139,9 +163,9 @@ impl Waiting {
         }
     }
 
-    /// Leaves the lists: what it was woken for it has seen, unless it gave way.
+    /// Leaves the lists: what it was woken for it has seen, unless it gave way or is choosy.
     pub fn leave(self) {
-        leave(self.gave_way);
+        leave(self.passes_on);
     }
 }
 

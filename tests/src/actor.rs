@@ -59,6 +59,8 @@ pub struct Common {
     pub highest: AtomicI64,
     pub calls: AtomicU64,
     pub tokens: AtomicU64,
+    /// Most messages belong to one of a few groups.
+    pub grouped: bool,
     /// Nothing is done that has readers look at everything again.
     pub calm: bool,
 }
@@ -192,6 +194,14 @@ impl<'a> Actor<'a> {
         }
     }
 
+    /// The group of message n.
+    fn group(&self) -> &'static str {
+        match self.common.grouped {
+            true => "nullif('g' || n % 13, 'g0')",
+            false => "NULL::text",
+        }
+    }
+
     async fn send(&mut self) {
         let delay = self.delay();
         let priority = *self.rng.pick(&["NULL", "NULL", "NULL", "9", "7", "3", "0"]);
@@ -201,7 +211,9 @@ impl<'a> Actor<'a> {
         };
         let sql = format!(
             "WITH s AS (INSERT INTO sent DEFAULT VALUES RETURNING n) \
-             SELECT mq.send('q', to_jsonb(n), delay => {delay}, priority => {priority}, ttl => {ttl}) FROM s"
+             SELECT mq.send('q', to_jsonb(n), delay => {delay}, priority => {priority}, ttl => {ttl}, \
+             group_key => {}) FROM s",
+            self.group()
         );
         if let Some(rows) = self.try_run(&sql).await {
             let id: i64 = rows[0][0].as_deref().unwrap().parse().unwrap();
@@ -214,11 +226,14 @@ impl<'a> Actor<'a> {
         let sql = match self.rng.below(3) {
             0 => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
-                 INSERT INTO mq.q (body, priority) SELECT to_jsonb(n), 4 + n % 3 FROM s"
+                 INSERT INTO mq.q (body, priority, group_key) SELECT to_jsonb(n), 4 + n % 3, {} FROM s",
+                self.group()
             ),
             _ => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
-                 SELECT mq.send_batch('q', (SELECT array_agg(to_jsonb(n)) FROM s), delay => {delay})"
+                 SELECT mq.send_batch('q', (SELECT array_agg(to_jsonb(n)) FROM s), delay => {delay}, \
+                 group_keys => (SELECT array_agg({}) FROM s))",
+                self.group()
             ),
         };
         self.try_run(&sql).await;

@@ -37,7 +37,33 @@ pub async fn content(c: &Conn, grants: bool) -> Vec<String> {
         }
     }
     lines.extend(routes(c).await);
+    lines.extend(turns(c).await);
     assert!(lines.len() > 10, "nothing to compare: {lines:#?}");
+    lines
+}
+
+/// What a reader of the queue with groups gets, as lines, and by which indexes; nothing stays taken.
+async fn turns(c: &Conn) -> Vec<String> {
+    let there = "SELECT count(*) FROM mq.queues WHERE queue IN ('in groups', 'in line')";
+    if c.int(there).await == 0 {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    c.run("BEGIN").await;
+    for queue in ["in groups", "in line"] {
+        // Which group comes first is nobody's to say.
+        let read = format!(
+            "SELECT group_key, string_agg(concat_ws('/', body, attempts), ' ') \
+             FROM mq.read('{queue}', 100) GROUP BY group_key ORDER BY group_key"
+        );
+        for row in c.rows(&read).await {
+            lines.push(format!("{queue} gives {row:?}"));
+        }
+    }
+    c.run("ROLLBACK").await;
+    let indexes = "SELECT count(*) FROM pg_index i JOIN pg_attribute a ON attrelid = indrelid AND attnum = indkey[0] \
+                   WHERE attname = 'grp' AND indpred IS NOT NULL";
+    lines.push(format!("indexes of groups: {}", c.text(indexes).await));
     lines
 }
 
@@ -88,11 +114,16 @@ pub async fn alive(c: &Conn) {
     for row in queues {
         let queue = row[0].clone().unwrap();
         let (literal, view) = (queue.replace('\'', "''"), queue.replace('"', "\"\""));
-        c.run(&format!("SELECT mq.resume('{literal}'); SELECT mq.alter_queue('{literal}', reset => ARRAY['max_length', 'max_bytes'])")).await;
+        c.run(&format!("SELECT mq.resume('{literal}'); SELECT mq.alter_queue('{literal}', reset => ARRAY['max_length', 'max_bytes', 'rate_limit', 'rate_interval', 'rate_burst', 'rate_key', 'max_in_flight'])")).await;
         let top = format!(
             "SELECT greatest((SELECT max(id) FROM mq.\"{view}\"), (SELECT max(id) FROM mq.\"{view}_archive\"), 0)"
         );
         let top = c.int(&top).await;
+        // In one line nothing overtakes.
+        c.run(&format!(
+            "SELECT mq.pop(queue, 1000) FROM mq.queues WHERE queue = '{literal}' AND ordering = 'strict'"
+        ))
+        .await;
         let id = c
             .int(&format!(
                 "SELECT mq.send('{literal}', '\"after\"', priority => 9)"

@@ -17,12 +17,13 @@ const FUNCTIONS: &[(&str, &str)] = &[
     (
         "create_queue",
         "queue durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-         max_bytes archive_retention notify segment_size if_not_exists",
+         max_bytes archive_retention notify segment_size single_active ordering rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight \
+         if_not_exists",
     ),
     (
         "alter_queue",
         "queue visibility max_failures dead_letter backoff ttl dedup_window max_length overflow max_bytes \
-         archive_retention notify segment_size reset",
+         archive_retention notify segment_size single_active rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight reset",
     ),
     ("drop_queue", "queue if_exists cascade"),
     ("purge_queue", "queue"),
@@ -48,10 +49,11 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "send_batch",
         "queue bodies headers group_keys dedup_keys delay deliver_at priority ttl",
     ),
-    ("read", "queue qty visibility wait"),
+    ("read", "queue qty visibility wait filter"),
     ("wait", "queue timeout ready"),
     ("wait_any", "queues timeout ready"),
-    ("pop", "queue qty"),
+    ("pop", "queue qty filter"),
+    ("step_down", "queue"),
     ("ack", "queue id receipt"),
     ("archive", "queue id receipt"),
     ("nack", "queue id receipt delay reason"),
@@ -246,7 +248,8 @@ async fn columns(cx: Cx) {
         (
             "queues",
             "queue owner durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
-             max_bytes archive_retention notify paused paused_until created_at segment_size",
+             max_bytes archive_retention notify paused paused_until created_at segment_size ordering \
+             single_active active_pid rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight",
         ),
         (
             "metrics",

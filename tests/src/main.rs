@@ -4,6 +4,7 @@
 //! `LEDGER_SECONDS`, `SOAK_SECONDS`, `MEMORY_TIMES`, `TEST_SECONDS`. With filters only tests whose name contains one of them run.
 
 mod account;
+mod active;
 mod actor;
 mod alarms;
 mod alarms_unheard;
@@ -21,8 +22,13 @@ mod exchanges;
 mod fence;
 mod fence_crash;
 mod figures;
+mod filters;
+mod flight;
 mod follow;
 mod grants;
+mod groups;
+mod groups_late;
+mod groups_turns;
 mod harness;
 mod isolation;
 mod ledger;
@@ -50,6 +56,7 @@ mod prepared;
 mod processes;
 mod promotion;
 mod property;
+mod rates;
 mod readers;
 mod reference;
 mod reply_queues;
@@ -108,11 +115,16 @@ fn all() -> Vec<harness::Test> {
         fence_crash::tests(),
         property::tests(),
         stress::tests(),
+        groups::tests(),
         oracle::tests(),
         prepared::tests(),
         metrics::tests(),
         plans::tests(),
+        rates::tests(),
+        flight::tests(),
         readers::tests(),
+        filters::tests(),
+        active::tests(),
         pops::tests(),
         settle::tests(),
         verbs::tests(),
@@ -141,6 +153,8 @@ fn all() -> Vec<harness::Test> {
         exchanges::tests(),
         values::tests(),
         grants::tests(),
+        groups_late::tests(),
+        groups_turns::tests(),
         roles::tests(),
         planted::tests(),
         names::tests(),
@@ -174,7 +188,7 @@ fn all() -> Vec<harness::Test> {
 /// The contract does not depend on what makes it fast, nor on where messages lie: these run once more
 /// on a server whose readers do without hints, on one that does not preload the library, and on one
 /// where every few messages have a segment of their own.
-const AGAIN: [&str; 9] = [
+const AGAIN: [&str; 10] = [
     "verbs::",
     "readers::",
     "pops::",
@@ -184,6 +198,7 @@ const AGAIN: [&str; 9] = [
     "isolation::",
     "oracle::",
     "native::",
+    "groups_",
 ];
 const MODES: [(&str, &str); 3] = [
     ("unhinted", "pg_broker.hints = off\n"),

@@ -153,7 +153,7 @@ impl Both {
             .pick(&["NULL", "NULL", "'1 hour'", "'1 microsecond'"]);
         if self.rng.one_in(4) {
             let sql = format!(
-                "SELECT ref.send(id, {priority}, {delay}, NULL) FROM mq.send_batch('q', \
+                "SELECT ref.send(id, {priority}, {delay}, NULL, {step}) FROM mq.send_batch('q', \
                  array_fill('{step}'::jsonb, ARRAY[{}]), priority => {priority}, delay => {delay}) id",
                 1 + step % 40
             );
@@ -161,7 +161,7 @@ impl Both {
             return;
         }
         let sql = format!(
-            "SELECT ref.send(id, {priority}, {delay}, NULL) FROM mq.send('q', '{step}', \
+            "SELECT ref.send(id, {priority}, {delay}, NULL, {step}) FROM mq.send('q', '{step}', \
              priority => {priority}, delay => {delay}) id"
         );
         self.rows(s, sql).await;
@@ -173,15 +173,26 @@ impl Both {
             "read" => format!(", '{lease}'"),
             _ => String::new(),
         };
+        // Half of the reads want a third of the messages.
+        let (filter, rest) = match self.rng.below(6) {
+            n @ 0..3 => (
+                format!(", filter => '$.body % 3 == {n}'"),
+                format!(", filter => {n}"),
+            ),
+            _ => (String::new(), String::new()),
+        };
         let columns = "SELECT id, coalesce(receipt, 0), attempts, failures FROM";
         let one = self
-            .rows(s, format!("{columns} mq.{verb}('q', {many}{lease})"))
+            .rows(
+                s,
+                format!("{columns} mq.{verb}('q', {many}{lease}{filter})"),
+            )
             .await;
         for (&id, &n) in &blame {
             self.rows(s, format!("SELECT ref.blame({id}, {n})")).await;
         }
         let other = self
-            .rows(s, format!("{columns} ref.{verb}({many}{lease})"))
+            .rows(s, format!("{columns} ref.{verb}({many}{lease}{rest})"))
             .await;
         let number = |cell: &Option<String>| cell.as_deref().unwrap().parse::<i64>().unwrap();
         let all = |rows: &[Vec<Option<String>>]| -> Vec<Vec<i64>> {

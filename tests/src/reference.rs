@@ -6,11 +6,12 @@ CREATE SCHEMA ref;
 CREATE SEQUENCE ref.receipts;
 CREATE TABLE ref.m (
     id bigint PRIMARY KEY, priority int NOT NULL, visible_at timestamptz NOT NULL, expires_at timestamptz,
-    receipt bigint, attempts int NOT NULL DEFAULT 0, failures int NOT NULL DEFAULT 0);
+    receipt bigint, attempts int NOT NULL DEFAULT 0, failures int NOT NULL DEFAULT 0, n int);
 
-CREATE FUNCTION ref.send(id bigint, priority int, delay interval, ttl interval) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO ref.m (id, priority, visible_at, expires_at)
-    VALUES (id, coalesce(priority, 4), clock_timestamp() + coalesce(delay, '0'), clock_timestamp() + ttl);
+CREATE FUNCTION ref.send(id bigint, priority int, delay interval, ttl interval, n int DEFAULT NULL)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO ref.m (id, priority, visible_at, expires_at, n)
+    VALUES (id, coalesce(priority, 4), clock_timestamp() + coalesce(delay, '0'), clock_timestamp() + ttl, n);
 $$;
 
 -- Failures of hand-outs that this session has rolled back.
@@ -19,11 +20,13 @@ CREATE FUNCTION ref.blame(who bigint, often int) RETURNS void LANGUAGE sql AS $$
     UPDATE ref.m SET failures = failures + often FROM l WHERE m.id = l.id;
 $$;
 
-CREATE FUNCTION ref.read(qty int, lease interval)
+-- Where a filter is told, only those with the number `n` of that remainder by 3.
+CREATE FUNCTION ref.read(qty int, lease interval, filter int DEFAULT NULL)
 RETURNS TABLE (id bigint, receipt bigint, attempts int, failures int) LANGUAGE sql AS $$
     WITH l AS MATERIALIZED (
         SELECT m.id FROM ref.m
         WHERE m.visible_at <= clock_timestamp() AND (m.expires_at > clock_timestamp()) IS NOT FALSE
+          AND (m.n % 3 = filter) IS NOT FALSE
         ORDER BY m.priority DESC, m.id LIMIT qty FOR UPDATE SKIP LOCKED),
     u AS (
         UPDATE ref.m SET attempts = m.attempts + 1, failures = m.failures + (m.receipt IS NOT NULL)::int,
@@ -32,11 +35,12 @@ RETURNS TABLE (id bigint, receipt bigint, attempts int, failures int) LANGUAGE s
     SELECT u.id, u.receipt, u.attempts, u.failures FROM u ORDER BY u.priority DESC, u.id;
 $$;
 
-CREATE FUNCTION ref.pop(qty int)
+CREATE FUNCTION ref.pop(qty int, filter int DEFAULT NULL)
 RETURNS TABLE (id bigint, receipt bigint, attempts int, failures int) LANGUAGE sql AS $$
     WITH l AS MATERIALIZED (
         SELECT m.id FROM ref.m
         WHERE m.visible_at <= clock_timestamp() AND (m.expires_at > clock_timestamp()) IS NOT FALSE
+          AND (m.n % 3 = filter) IS NOT FALSE
         ORDER BY m.priority DESC, m.id LIMIT qty FOR UPDATE SKIP LOCKED),
     d AS (DELETE FROM ref.m USING l WHERE m.id = l.id RETURNING m.*)
     SELECT d.id, 0::bigint, d.attempts + 1, d.failures + (d.receipt IS NOT NULL)::int

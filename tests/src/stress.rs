@@ -15,7 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-tests![with_hints, without_hints, mixed, rotating, soak];
+tests![
+    with_hints,
+    without_hints,
+    mixed,
+    rotating,
+    grouped,
+    grouped_calm,
+    soak
+];
 
 struct Shape {
     /// Which sessions use hints.
@@ -28,6 +36,8 @@ struct Shape {
     terminations: Option<u64>,
     /// Messages a segment; the least there may be, for those who want many rotations.
     segment: Option<u64>,
+    /// Most messages belong to groups.
+    grouped: bool,
 }
 
 const ROUND: Duration = Duration::from_millis(1500);
@@ -58,10 +68,40 @@ async fn rotating(cx: Cx) {
         calm: false,
         terminations: Some(10),
         segment: Some(space::LEAST),
+        grouped: false,
     };
     stress(cx.clone(), shape).await;
     let segments = space::segments(&cx.connect().await, "q").await;
     assert!(segments.len() > 1, "nothing rotated: {segments:#?}");
+}
+
+/// With messages that belong together, also while their tables change.
+async fn grouped(cx: Cx) {
+    let shape = Shape {
+        hints: |n| n % 3 != 0,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: false,
+        terminations: Some(10),
+        segment: Some(space::LEAST),
+        grouped: true,
+    };
+    stress(cx, shape).await;
+}
+
+async fn grouped_calm(cx: Cx) {
+    let shape = Shape {
+        hints: |_| true,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: true,
+        terminations: None,
+        segment: None,
+        grouped: true,
+    };
+    stress(cx, shape).await;
 }
 
 async fn soak(cx: Cx) {
@@ -77,6 +117,7 @@ async fn soak(cx: Cx) {
         calm: false,
         terminations: Some(4),
         segment: None,
+        grouped: false,
     };
     stress(cx, shape).await;
 }
@@ -90,6 +131,7 @@ async fn run(cx: Cx, hints: fn(usize) -> bool, calm: bool, terminations: Option<
         calm,
         terminations,
         segment: None,
+        grouped: false,
     };
     stress(cx, shape).await;
 }
@@ -98,8 +140,12 @@ async fn stress(cx: Cx, shape: Shape) {
     let seed = seed();
     println!("      stress: SEED={seed}");
     let c = cx.connect().await;
-    c.run("SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[])")
-        .await;
+    let ordering = if shape.grouped { "group" } else { "none" };
+    c.run(&format!(
+        "SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[], \
+         ordering => '{ordering}')"
+    ))
+    .await;
     if let Some(segment) = shape.segment {
         c.run(&format!(
             "SELECT mq.alter_queue('q', segment_size => {segment})"
@@ -112,6 +158,7 @@ async fn stress(cx: Cx, shape: Shape) {
         port: cx.server.port,
         db: cx.db.clone(),
         calm: shape.calm,
+        grouped: shape.grouped,
         ..Common::default()
     });
     for round in 0..shape.rounds {
@@ -141,19 +188,61 @@ async fn stress(cx: Cx, shape: Shape) {
                 c.run(&format!("SELECT pg_{how}_backend({pid}) WHERE {pid} > 0"))
                     .await;
             }
+            let two = c.rows(TWO_AT_A_TIME).await;
+            if let Some(two) = two.first() {
+                for row in c.rows(&format!("SELECT id, priority, state, attempts, failures, enqueued_at::time, visible_at::time, read_at::time, last_error FROM mq.q WHERE group_key = '{}' ORDER BY id LIMIT 40", two[0].as_deref().unwrap())).await {
+                    println!("{}", row.iter().map(|c| c.clone().unwrap_or("-".into())).collect::<Vec<_>>().join(" "));
+                }
+            }
+            assert!(two.is_empty(), "two at a time: {two:?}");
             tokio::time::sleep(Duration::from_millis(5 + rng.below(20))).await;
         }
         over.store(true, Ordering::Relaxed);
         for actor in actors {
             actor.await.expect("an actor");
         }
-        everything_is_found(&cx, &c, &common, &format!("round {round}")).await;
+        let when = format!("round {round}");
+        everything_is_found(&cx, &c, &common, &when).await;
     }
     nothing_is_lost(&cx, &c).await;
     println!(
         "      stress: {} calls",
         common.calls.load(Ordering::Relaxed)
     );
+}
+
+/// Groups of which two reads hold messages.
+const TWO_AT_A_TIME: &str = "SELECT group_key, array_agg(id), array_agg(read_at) FROM mq.q \
+     WHERE state = 'leased' AND group_key IS NOT NULL GROUP BY 1 HAVING count(DISTINCT read_at) > 1";
+
+/// What a reader can have takes from groups that nobody holds a message of; and when all is given back,
+/// everything.
+async fn groups_go_on(cx: &Cx, c: &Conn, when: &str) {
+    let hinted = cx.connect().await;
+    let take = "INSERT INTO done SELECT (body#>>'{}')::bigint FROM mq.pop('q', 50) RETURNING n";
+    for is_given_back in [false, true] {
+        if is_given_back {
+            c.run("SELECT mq.release_batch('q', (SELECT coalesce(array_agg(id), '{}') FROM mq.q))")
+                .await;
+        }
+        let mut empty = 0;
+        while empty < 3 {
+            let is_empty = hinted.rows(take).await.is_empty();
+            empty = if is_empty { empty + 1 } else { 0 };
+        }
+        let missed = c
+            .rows(
+                "SELECT id, priority, group_key, state, visible_at, attempts, failures FROM mq.q m \
+                 WHERE state <> 'leased' AND NOT EXISTS (SELECT FROM mq.q b WHERE \
+                 b.group_key = m.group_key AND b.state = 'leased')",
+            )
+            .await;
+        assert!(
+            missed.is_empty(),
+            "{when}: not found with hints: {missed:?}"
+        );
+    }
+    assert_eq!(c.int("SELECT count(*) FROM mq.q").await, 0, "{when}");
 }
 
 /// All is quiet now: ends the prepared transactions, lets every short wait pass, and expects that
@@ -174,6 +263,10 @@ async fn everything_is_found(cx: &Cx, c: &Conn, common: &Common, when: &str) {
          state = 'leased' AND visible_at < clock_timestamp() + '10 min'",
     )
     .await;
+    if common.grouped {
+        groups_go_on(cx, c, when).await;
+        return;
+    }
     let hinted = cx.connect().await;
     let (mut empty, mut token) = (0, u64::MAX / 2);
     while empty < 3 {
@@ -203,7 +296,7 @@ async fn everything_is_found(cx: &Cx, c: &Conn, common: &Common, when: &str) {
 
 /// Every message that was sent is done, or dead, or can still be had; and one of these only.
 async fn nothing_is_lost(cx: &Cx, c: &Conn) {
-    c.run("SELECT mq.release_batch('q', (SELECT array_agg(id) FROM mq.q))")
+    c.run("SELECT mq.release_batch('q', (SELECT coalesce(array_agg(id), '{}') FROM mq.q))")
         .await;
     let hinted = cx.connect().await;
     let drain = "INSERT INTO done SELECT (body#>>'{}')::bigint FROM mq.pop('q', 100) RETURNING n";

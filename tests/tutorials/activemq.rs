@@ -1,9 +1,12 @@
 //! ActiveMQ's hello world and features: many producers and consumers, virtual topics, selectors,
-//! scheduled delivery, redelivery and its dead-letter queue.
+//! scheduled delivery, redelivery and its dead-letter queue, message groups.
 
 use super::{drain, next, send_home, texts, together, work, workers};
+use crate::conn::Conn;
 use crate::harness::{Cx, spawn};
 use crate::tests;
+use crate::wake::waiting;
+use std::time::{Duration, Instant};
 
 tests![
     hello_world,
@@ -11,7 +14,11 @@ tests![
     redelivery,
     redelivery_of_rollbacks,
     virtual_topic,
-    selector
+    selector,
+    selector_of_a_consumer,
+    exclusive_consumer,
+    message_groups,
+    a_group_moves_on
 ];
 
 /// Twelve producers with one message each and twelve consumers that take one, all started in no
@@ -169,4 +176,122 @@ async fn selector(cx: Cx) {
         let selected = texts(&c, &weights).await;
         assert_eq!(selected, ["car blue 2501", "car blue 3000"], "{part}");
     }
+}
+
+/// The same selector on a consumer of a queue that others consume too: it gets what it selects, also
+/// what comes while it waits, and leaves the rest to them.
+async fn selector_of_a_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('VEHICLES')").await;
+    let send = "SELECT mq.send('VEHICLES', to_jsonb(concat_ws(' ', type, color, weight)), \
+                jsonb_build_object('type', type, 'color', color, 'weight', weight)) \
+                FROM unnest('{car, truck}'::text[]) type, unnest('{blue, red}'::text[]) color, \
+                unnest('{2500, 2501, 3000}'::int[]) weight";
+    c.run(send).await;
+    let selected = "SELECT body #>> '{}' FROM mq.read('VEHICLES', 10, wait => '20 s', filter => \
+         '$.headers.type == \"car\" && $.headers.color == \"blue\" && $.headers.weight > 2500')";
+    assert_eq!(
+        texts(&c, selected).await,
+        ["car blue 2501", "car blue 3000"]
+    );
+    let (_, consumer) = waiting(&cx, selected).await;
+    for (color, weight) in [("red", 2600), ("blue", 2400), ("blue", 2600)] {
+        c.run(&format!(
+            "SELECT mq.send('VEHICLES', '\"car {color} {weight}\"', '{{\"type\": \"car\", \
+             \"color\": \"{color}\", \"weight\": {weight}}}')"
+        ))
+        .await;
+    }
+    assert_eq!(consumer.await.unwrap().unwrap(), "car blue 2600");
+    assert_eq!(drain(&c, "VEHICLES").await.len(), 12);
+}
+
+/// Of several consumers of `TEST.QUEUE?consumer.exclusive=true` one gets all messages, in order; when it
+/// dies, the next takes over at once, with what was not acknowledged.
+async fn exclusive_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run("SELECT mq.create_queue('TEST.QUEUE', single_active => true)")
+        .await;
+    let first = cx.connect().await;
+    let take = "SELECT body #>> '{}' FROM mq.read('TEST.QUEUE', wait => '20 s')";
+    c.run("SELECT mq.send('TEST.QUEUE', to_jsonb(n)) FROM generate_series(1, 6) n")
+        .await;
+    let done = "SELECT body #>> '{}', mq.ack(queue, id, receipt) FROM mq.read('TEST.QUEUE')";
+    for n in 1..=3 {
+        assert_eq!(first.text(done).await, n.to_string());
+    }
+    let (_, mut second) = waiting(&cx, take).await;
+    let (_, mut third) = waiting(&cx, take).await;
+    assert_eq!(first.text(done).await, "4", "though others wait for it");
+    first.run("BEGIN").await;
+    assert_eq!(first.text(done).await, "5");
+    let started = Instant::now();
+    c.run(&format!("SELECT pg_terminate_backend({})", first.pid))
+        .await;
+    let (next, other) = tokio::select! {
+        body = &mut second => (body, third),
+        body = &mut third => (body, second),
+    };
+    assert_eq!(next.unwrap().unwrap(), "5");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    // Its session ends as well, once it has got one.
+    assert_eq!(other.await.unwrap().unwrap(), "6");
+}
+
+/// The messages of these groups, by turns.
+async fn send_groups(c: &Conn, groups: &[&str], each: i32) {
+    c.run("SELECT mq.create_queue('TEST.FOO', ordering => 'group')")
+        .await;
+    for n in 1..=each {
+        for group in groups {
+            c.run(&format!(
+                "SELECT mq.send_text('TEST.FOO', '{group} {n}', group_key => '{group}')"
+            ))
+            .await;
+        }
+    }
+}
+
+/// Messages with a `JMSXGroupID`, and consumers that each take ten at a time: a group is with one
+/// consumer for as long as that has any of its messages, in order, and other groups are with others.
+/// ActiveMQ keeps a group with its consumer until that closes; here it stays while it has work, and
+/// then goes to whoever asks first, so that nothing is to be balanced.
+async fn message_groups(cx: Cx) {
+    let (c, a, b) = (cx.connect().await, cx.connect().await, cx.connect().await);
+    send_groups(&c, &["IBM_NASDAQ_20/4/05", "SUNW", "MSFT"], 4).await;
+    let of = |group: &str, from: i32, to: i32| -> Vec<String> {
+        (from..=to).map(|n| format!("{group} {n}")).collect()
+    };
+    let read = |n: i32| {
+        format!("SELECT body #>> '{{}}' FROM mq.read('TEST.FOO', {n}, visibility => '1 hour')")
+    };
+    assert_eq!(texts(&a, &read(2)).await, of("IBM_NASDAQ_20/4/05", 1, 2));
+    let mut others = of("SUNW", 1, 4);
+    others.extend(of("MSFT", 1, 4));
+    assert_eq!(texts(&b, &read(10)).await, others);
+    // The first group stays with its consumer.
+    assert_eq!(texts(&b, &read(10)).await, [""; 0]);
+    let ack = "SELECT count(mq.ack('TEST.FOO', id)) FROM mq.\"TEST.FOO\" \
+               WHERE state = 'leased' AND group_key LIKE 'IBM%'";
+    assert_eq!(a.int(ack).await, 2);
+    assert_eq!(texts(&a, &read(10)).await, of("IBM_NASDAQ_20/4/05", 3, 4));
+    assert_eq!(texts(&b, &read(10)).await, [""; 0]);
+}
+
+/// A consumer dies: its groups go on with another, from the first message that it had not done.
+async fn a_group_moves_on(cx: Cx) {
+    let (c, a) = (cx.connect().await, cx.connect().await);
+    send_groups(&c, &["g1", "g2"], 3).await;
+    assert_eq!(next(&a, "TEST.FOO").await, "g1 1");
+    a.run("BEGIN").await;
+    assert_eq!(next(&a, "TEST.FOO").await, "g2 1");
+    assert_eq!(next(&a, "TEST.FOO").await, "g1 2");
+    let workers = workers(&cx, 1, &work("TEST.FOO", "true"));
+    super::until_waiting(&c, 1).await;
+    c.run(&format!("SELECT pg_terminate_backend({})", a.pid))
+        .await;
+    let gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = ";
+    c.until(&format!("{gone}{}", a.pid)).await;
+    let took = together(send_home(&c, "TEST.FOO", workers).await);
+    assert_eq!(took, ["g1 2", "g1 3", "g2 1", "g2 2", "g2 3"]);
 }

@@ -1,18 +1,120 @@
-//! RocketMQ's samples: scheduled messages, filters, transactional messages, retries up to the
+//! RocketMQ's samples: ordered and scheduled messages, filters, transactional messages, retries up to the
 //! dead-letter queue and back, and finding messages by key.
 
-use super::{drain, next, texts};
+use super::{drain, next, send_home, texts, together, until_waiting, work, workers};
 use crate::conn::Conn;
 use crate::harness::Cx;
 use crate::tests;
 
 tests![
+    ordered_steps,
+    ordered_steps_that_fail,
     scheduled_messages,
     transactional_messages,
     retries_and_redrive,
     find_by_key,
-    sql_filter
+    sql_filter,
+    sql_filter_of_a_consumer
 ];
+
+/// The steps of three orders, in the order that they are sent.
+const STEPS: [(&str, &str); 10] = [
+    ("15103111039", "create"),
+    ("15103111065", "create"),
+    ("15103111039", "pay"),
+    ("15103117235", "create"),
+    ("15103111065", "pay"),
+    ("15103117235", "pay"),
+    ("15103111065", "finish"),
+    ("15103111039", "push"),
+    ("15103117235", "finish"),
+    ("15103111039", "finish"),
+];
+
+/// What was done for each order, in the order that it was done.
+const DONE: &str = "SELECT string_agg(step, ' ' ORDER BY began) FROM done GROUP BY of ORDER BY of";
+
+async fn make_queue(cx: &Cx) -> Conn {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_queue('TopicTest', ordering => 'group'); \
+         CREATE TABLE done (of text, step text, began timestamptz, ended timestamptz, worker int); \
+         CREATE FUNCTION handle(m mq.message) RETURNS boolean LANGUAGE plpgsql AS $$ \
+         DECLARE began timestamptz := clock_timestamp(); \
+         BEGIN \
+             PERFORM pg_sleep(0.03); \
+             INSERT INTO done \
+             VALUES (m.group_key, m.body #>> '{}', began, clock_timestamp(), pg_backend_pid()); \
+             RETURN true; \
+         END $$",
+    )
+    .await;
+    c
+}
+
+async fn send_steps(c: &Conn) {
+    for (order, step) in STEPS {
+        c.run(&format!(
+            "SELECT mq.send_text('TopicTest', '{step}', group_key => '{order}')"
+        ))
+        .await;
+    }
+}
+
+/// The ten steps of the ordered sample, for three workers: the steps of each order are handled one
+/// after the other, in the order of their sends, while different orders go on at the same time. Where
+/// RocketMQ puts the steps of an order into one of a topic's queues, and gives each queue to one
+/// consumer, here any worker takes the next step of any order.
+async fn ordered_steps(cx: Cx) {
+    let c = make_queue(&cx).await;
+    let workers = workers(&cx, 3, &work("TopicTest", "handle(m)"));
+    until_waiting(&c, 3).await;
+    send_steps(&c).await;
+    let took = send_home(&c, "TopicTest", workers).await;
+    assert_eq!(together(took).len(), 10);
+    assert_eq!(
+        texts(&c, DONE).await,
+        [
+            "create pay push finish",
+            "create pay finish",
+            "create pay finish"
+        ]
+    );
+    let at_once = "SELECT count(*) FROM done a, done b \
+                   WHERE a.of = b.of AND a.began < b.began AND a.ended > b.began";
+    assert_eq!(c.int(at_once).await, 0);
+    let side_by_side = "SELECT count(DISTINCT worker) > 1 FROM done";
+    assert!(c.yes(side_by_side).await);
+}
+
+/// A step that cannot be done just now (SUSPEND_CURRENT_QUEUE_A_MOMENT) holds up its own order only.
+async fn ordered_steps_that_fail(cx: Cx) {
+    let c = make_queue(&cx).await;
+    send_steps(&c).await;
+    for _ in 0..2 {
+        assert_eq!(next(&c, "TopicTest").await, "create");
+    }
+    let suspend =
+        "SELECT body, mq.nack('TopicTest', id, receipt, delay => '2 s') FROM mq.read('TopicTest')";
+    assert_eq!(c.text(suspend).await, "\"pay\"", "of the first order");
+    let rest = "SELECT right(group_key, 4) || ' ' || (body #>> '{}') FROM mq.pop('TopicTest', 10)";
+    let mut others = texts(&c, rest).await;
+    others.sort();
+    assert_eq!(
+        others,
+        [
+            "1065 finish",
+            "1065 pay",
+            "7235 create",
+            "7235 finish",
+            "7235 pay"
+        ]
+    );
+    for step in ["pay", "push", "finish"] {
+        assert_eq!(next(&c, "TopicTest").await, step);
+    }
+    assert_eq!(drain(&c, "TopicTest").await, [""; 0]);
+}
 
 /// A hundred messages with a delay: the consumer gets each once, none before its time, and waits
 /// for them without asking again and again.
@@ -180,4 +282,25 @@ async fn sql_filter(cx: Cx) {
     .await;
     let expected: Vec<_> = (0..4).map(|a| format!("Hello RocketMQ {a}")).collect();
     assert_eq!(drain(&c, "group").await, expected);
+}
+
+/// The same with a topic that is one queue, and a consumer that says what it wants when it reads.
+async fn sql_filter_of_a_consumer(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_queue('TopicTest'); \
+         SELECT mq.send('TopicTest', to_jsonb('Hello RocketMQ ' || a), jsonb_build_object('a', a)) \
+         FROM generate_series(0, 9) a; SELECT mq.send('TopicTest', '\"Hello RocketMQ without\"')",
+    )
+    .await;
+    let between = "SELECT body #>> '{}' FROM mq.pop('TopicTest', 100, \
+                   filter => '$.headers.a >= 0 && $.headers.a <= 3')";
+    let expected: Vec<_> = (0..4).map(|a| format!("Hello RocketMQ {a}")).collect();
+    assert_eq!(texts(&c, between).await, expected);
+    assert_eq!(texts(&c, between).await, [""; 0]);
+    let rest = drain(&c, "TopicTest").await;
+    assert_eq!(
+        (rest.len(), rest[6].as_str()),
+        (7, "Hello RocketMQ without")
+    );
 }

@@ -8,6 +8,7 @@
 //! All-zero bytes are the free state. Nothing here allocates or panics.
 
 use crate::frontier::{LaneOf, Span, TicketOf};
+use crate::gate::Gate;
 use crate::ids::Ids;
 use crate::names::DEFAULT_PRIORITY;
 use crate::tally::Counting;
@@ -65,7 +66,8 @@ pub const TOTALS: usize = 6;
 pub const ANY_RANK: u32 = u32::MAX;
 
 /// A prepared transaction and ids that it touched, of one rank or `ANY_RANK`: to be reported when
-/// it has ended. One of those that a transaction has in a queue also has what it counted there.
+/// it has ended. One of those that a transaction has in a queue also has what it counted there, and
+/// its places.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suspect {
@@ -73,6 +75,8 @@ pub struct Suspect {
     pub rank: u32,
     pub ids: Span,
     pub counted: [u32; TOTALS],
+    /// Places that its messages have among those in flight.
+    pub promised: u32,
 }
 
 #[repr(C)]
@@ -89,6 +93,8 @@ pub struct QueueState {
     relist_at: i64,
     /// Which of the lanes belongs to a rank, plus one; 0 for none.
     pub lanes: [u32; RANKS],
+    /// What is kept of its groups, plus one; 0 for nothing.
+    pub groups: u32,
     pub ranks: RankLane,
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
@@ -96,6 +102,7 @@ pub struct QueueState {
     /// Ids for new messages.
     pub ids: Ids,
     pub counting: Counting,
+    pub gate: Gate,
 }
 
 /// Who waits for a message of the queue, as a list of places in a table of waiters (plus one; 0
@@ -121,11 +128,13 @@ impl QueueState {
         self.overrun = 0;
         self.relist_at = 0;
         self.lanes = [0; RANKS];
+        self.groups = 0;
         self.ranks.reset();
         self.suspected = 0;
         self.waiters = Waiters::default();
         self.ids = Ids::default();
         self.counting.forget();
+        self.gate = Gate::default();
     }
 
     pub fn is_listed(&self) -> bool {
@@ -168,6 +177,18 @@ impl QueueState {
             }
             None => self.overrun = 1,
         }
+    }
+
+    /// Places promised to transactions that have not ended, among messages in flight; none when
+    /// that is not known, as of transactions prepared before the server's start.
+    pub fn promised(&self) -> Option<i64> {
+        let suspects = self.suspects.iter().take(self.suspected as usize);
+        let is_known = |s: &Suspect| s.rank != ANY_RANK;
+        if !self.is_reliable() || !suspects.clone().all(is_known) {
+            return None;
+        }
+        let prepared = suspects.map(|s| i64::from(s.promised));
+        Some(prepared.fold(self.gate.promised(), i64::saturating_add))
     }
 
     /// Takes out a suspect that `is_over`.

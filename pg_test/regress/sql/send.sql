@@ -73,7 +73,7 @@ SELECT body FROM mq.read('outbox', 10);
 -- A queue that does not exist.
 SELECT mq.send('nowhere', '1');
 SELECT mq.send(NULL, '1');
--- Ordered groups are to come.
+-- A group is only where groups are.
 SELECT mq.send('orders', '1', group_key => 'customer-7');
 -- An id is never given twice, even if the send rolls back.
 BEGIN;

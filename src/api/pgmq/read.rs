@@ -1,7 +1,7 @@
 //! pgmq.read, pgmq.read_with_poll, pgmq.pop.
 
 use super::{READ, given, open_named, qty, record, seconds_from_now};
-use crate::api::receive::until_taken;
+use crate::api::receive::{Taken, until_taken};
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::entry::Call;
@@ -47,14 +47,15 @@ fn read(
     let take = |q: &Queue| {
         let now = time::now();
         if qty == 0 || q.options.is_paused(now) {
-            return Ok(0);
+            return Ok(Taken::Nothing);
         }
         let take = Take::Until(seconds_from_now(call, 1, q, now)?);
         let hand = |row: &[Value]| sink.values(&record(row));
-        match is_any {
+        let n = match is_any {
             true => read::hand_out(q, qty, take, now, hand),
             false => read::hand_out_only(q, qty, Some(&is_wanted), take, now, hand),
-        }
+        }?;
+        Ok(Taken::of(n))
     };
     until_taken(q, |_| open_named(&name, &READ), deadline, take)?;
     Ok(Value::NULL)

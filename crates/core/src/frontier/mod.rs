@@ -28,11 +28,13 @@
 //! lane's lock for each call (or, for publishing, around the calls that belong together).
 
 mod dues;
+mod position;
 mod reports;
 mod spans;
 mod touched;
 
 pub use dues::{Batch, Dues};
+pub use position::{OwnTicket, Position};
 pub use reports::Reports;
 pub use spans::{OpenSpans, Span, SpanSet};
 pub use touched::{Dated, Effect, Touched};
@@ -198,6 +200,12 @@ impl<
     /// What lies below the frontier and has to be looked at all the same.
     pub fn below(&self) -> &[Span] {
         self.spans.below()
+    }
+
+    /// Collects what was reported after the first `before` reports; false if that is no longer
+    /// known.
+    pub fn reported_since(&self, before: u64, found: &mut SpanSet<K, NEAR>) -> bool {
+        self.reports.since(before, Span::new(0, i64::MAX), found)
     }
 
     /// How many reports there have been; a waiter that saw the same number missed nothing.

@@ -5,6 +5,7 @@
 //! from the others, and one that goes gives its own away. And it is the same on every machine and
 //! in every version: messages of one key would part otherwise. The hash must never change.
 
+use crate::hash::{fnv, mixed};
 use std::collections::HashSet;
 
 /// Points per unit of weight. The parts of equal targets are even within a tenth or so.
@@ -50,20 +51,6 @@ impl Ring {
 
 fn point(label: &str, number: u32) -> u64 {
     mixed(fnv(label.as_bytes().iter().chain(&number.to_le_bytes())))
-}
-
-/// FNV-1a.
-fn fnv<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// The end of `MurmurHash3`: what FNV has in its lower bits, for short texts, is spread over all.
-fn mixed(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl Cell {
         now >> shift(self.level)
     }
 
+    /// When its stretch does; none where it has no bounds.
+    pub fn begins(self) -> Option<i64> {
+        (self.level != FAR).then(|| i64::from(self.stretch) << shift(self.level))
+    }
+
     /// All of its rows are due.
     pub fn is_over(self, now: i64) -> bool {
         self.level != FAR && i64::from(self.stretch) < self.present(now)

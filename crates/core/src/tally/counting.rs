@@ -13,7 +13,7 @@
 //! Transactions have numbers that never return. All-zero bytes are the unknown state. Nothing here
 //! allocates or panics; the caller holds the queue's lock.
 
-use super::{Part, Reading, Tally};
+use super::{Leases, Part, Reading, Tally};
 
 /// So many transactions in progress a snapshot may have.
 pub const IN_PROGRESS: usize = 128;
@@ -43,6 +43,13 @@ pub struct Counting {
     /// How many changes were told, for who wants to see that there were none.
     told: u64,
     tally: Tally,
+}
+
+/// Names what was told so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    told: u64,
+    generation: u32,
 }
 
 impl Default for Counting {
@@ -156,6 +163,23 @@ impl Counting {
             self.forget();
         }
         reading.flatten()
+    }
+
+    /// How many messages are leased, by that limit, if that is known; and what changes whenever that
+    /// may, but for the clock.
+    pub fn leases(&mut self, limit: i32, now: i64) -> Option<(Leases, Stamp)> {
+        if !self.is_known() {
+            return None;
+        }
+        let leases = (limit == self.limit).then(|| self.tally.leases(now));
+        if leases.as_ref().is_none_or(Option::is_none) {
+            self.forget();
+        }
+        let stamp = Stamp {
+            told: self.told,
+            generation: self.generation,
+        };
+        Some((leases.flatten()?, stamp))
     }
 
     /// How many rows there are, if that is known, and a number that changes whenever it may.

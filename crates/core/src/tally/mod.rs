@@ -22,10 +22,12 @@
 mod cells;
 mod counting;
 mod ids;
+mod leases;
 
 pub use cells::{Cell, FAR, Kind, LEVELS, SLOTS};
-pub use counting::{Counting, IN_PROGRESS, Moment};
+pub use counting::{Counting, IN_PROGRESS, Moment, Stamp};
 pub use ids::Ids;
+pub use leases::Leases;
 
 use ids::Packed;
 
