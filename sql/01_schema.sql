@@ -37,6 +37,7 @@ CREATE TABLE mq_internal.queue (
     segment_size      int,
     ordering          text NOT NULL DEFAULT 'none',
     single_active     boolean NOT NULL DEFAULT false,
+    fair_by           text,
     rate_limit        int,
     rate_interval     interval,
     rate_burst        int,

@@ -23,6 +23,7 @@ CREATE FUNCTION mq.create_queue(
     rate_key text DEFAULT NULL,
     max_in_flight int DEFAULT NULL,
     group_max_in_flight int DEFAULT NULL,
+    fair_by text DEFAULT NULL,
     if_not_exists boolean DEFAULT false
 ) RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mq_create_queue';
 REVOKE ALL ON FUNCTION mq.create_queue FROM PUBLIC;

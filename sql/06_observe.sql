@@ -67,7 +67,7 @@ SELECT c.relname::text AS queue,
        CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_interval, '1s') END AS rate_interval,
        CASE WHEN q.rate_limit IS NOT NULL THEN coalesce(q.rate_burst, q.rate_limit) END AS rate_burst,
        CASE WHEN q.rate_limit IS NOT NULL THEN q.rate_key END AS rate_key,
-       q.max_in_flight, q.group_max_in_flight
+       q.max_in_flight, q.group_max_in_flight, q.fair_by
 FROM mq_internal.queue q
 JOIN pg_class c ON c.oid = q.view
 LEFT JOIN mq_internal.reply_queue r ON r.view = q.view

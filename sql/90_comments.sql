@@ -258,6 +258,8 @@ COMMENT ON COLUMN mq.queues.max_in_flight IS
   'How many messages may be leased at one time; null: any number.';
 COMMENT ON COLUMN mq.queues.group_max_in_flight IS
   'How many messages of one group a read takes at most; null: any number.';
+COMMENT ON COLUMN mq.queues.fair_by IS
+  'A header whose values take turns; null: messages are handed out in the order of their ids.';
 COMMENT ON COLUMN mq.queues.segment_size IS
   'How many messages a segment of the storage takes; 0: by the rate; null: as pg_broker.segment_size says.';
 

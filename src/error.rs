@@ -146,6 +146,8 @@ pub enum Error {
     NeedsPreload(&'static str),
     #[error("queue \"{0}\": its limits need pg_broker in shared_preload_libraries")]
     NeedsBoard(String),
+    #[error("queue \"{0}\": fair_by needs pg_broker in shared_preload_libraries")]
+    FairNeedsBoard(String),
     #[error("queue \"{0}\": shared memory has no room for its limits")]
     NoPlace(String),
     #[error("this session has no reply queue")]
@@ -242,6 +244,7 @@ impl Error {
             Error::NoReader(_)
             | Error::NeedsPreload(_)
             | Error::NeedsBoard(_)
+            | Error::FairNeedsBoard(_)
             | Error::NoPlace(_)
             | Error::NoReplyQueue
             | Error::BrokenExchange(_)
@@ -401,6 +404,9 @@ impl Error {
                  away with mq.alter_queue({}, reset => '{{rate_limit,max_in_flight}}').",
                 quote_literal(queue)
             )),
+            Error::FairNeedsBoard(_) => Some(
+                "Add pg_broker to shared_preload_libraries and restart the server.".into(),
+            ),
             Error::NoPlace(_) => Some(
                 "Raise pg_broker.max_queues and restart the server, or drop queues that nobody needs."
                     .into(),

@@ -8,6 +8,7 @@ use pg_broker_bench_common::{BATCH, Result};
 use tokio::sync::Barrier;
 use tokio_postgres::Client;
 
+use crate::args::Args;
 use crate::client::{Claim, Worker};
 use crate::side::Side;
 
@@ -63,6 +64,17 @@ pub struct Times {
     pub warm: Duration,
     pub slice: Duration,
     pub slices: usize,
+}
+
+impl Times {
+    /// Of one round of a workload.
+    pub fn of_a_round(args: &Args) -> Times {
+        Times {
+            warm: Duration::from_secs_f64(args.warm),
+            slice: Duration::from_secs_f64(args.seconds),
+            slices: 1,
+        }
+    }
 }
 
 /// Batches that a draining worker takes before it is measured.

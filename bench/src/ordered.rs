@@ -1,11 +1,10 @@
 //! What ordered groups cost: the same cycle of send, read and ack by one client, in a queue without
 //! groups, with a group for each message, behind a hundred thousand groups whose first message is in
-//! somebody's hands, in one group with a long backlog, and in a queue in strict order.
+//! somebody's hands, in one group with a long backlog, and in a queue in strict order; and what it costs
+//! that tenants take turns.
 //!
 //! Commits do not wait for the flush here: what a look-up costs is processor time, and the flush
 //! would hide it.
-
-use std::time::Duration;
 
 use pg_broker_bench_common::Result;
 use pg_broker_bench_common::figure::Row;
@@ -32,6 +31,8 @@ pub fn floors() -> Vec<Floor> {
         ("blocked", "none"),
         ("one", "backlog"),
         ("strict", "backlog"),
+        ("turns", "none"),
+        ("behind", "backlog"),
     ]
     .map(|(row, other)| Floor::row(&key(row), &key(other), AS_FAST))
     .into()
@@ -59,7 +60,7 @@ const FILL: &str = "SELECT mq.send_batch('QUEUE', array_agg(to_jsonb(repeat('x',
      FROM generate_series(1, 100000) n";
 const NOTHING: &str = "SELECT";
 
-/// Row, title, queue, order, how a message is sent, what fills the queue, and with how many.
+/// Row, title, queue, its option, how a message is sent, what fills the queue, and with how many.
 type Kind = (
     &'static str,
     &'static str,
@@ -72,13 +73,22 @@ type Kind = (
 
 const PLAIN: &str = "SELECT mq.send('QUEUE', $1::jsonb)";
 
-const KINDS: [Kind; 6] = [
-    ("none", "no groups", "o_none", "none", PLAIN, NOTHING, 0),
+const GROUPS: &str = ", ordering => 'group'";
+const STRICT: &str = ", ordering => 'strict'";
+const FAIR: &str = ", fair_by => 'tenant'";
+
+const OF_MANY: &str = "SELECT mq.send('QUEUE', $1::jsonb, \
+     headers => jsonb_build_object('tenant', nextval('ordered_group') % 50))";
+const OF_ANOTHER: &str =
+    "SELECT mq.send('QUEUE', $1::jsonb, headers => '{\"tenant\": \"small\"}'::jsonb)";
+
+const KINDS: [Kind; 8] = [
+    ("none", "no groups", "o_none", "", PLAIN, NOTHING, 0),
     (
         "own",
         "a group for each message",
         "o_own",
-        "group",
+        GROUPS,
         EACH_ITS_OWN,
         NOTHING,
         0,
@@ -87,7 +97,7 @@ const KINDS: [Kind; 6] = [
         "blocked",
         "the same, behind 100,000 blocked groups",
         "o_blocked",
-        "group",
+        GROUPS,
         EACH_ITS_OWN,
         FILL_GROUPS,
         200_000,
@@ -96,7 +106,7 @@ const KINDS: [Kind; 6] = [
         "backlog",
         "no groups, 100,000 waiting",
         "o_backlog",
-        "none",
+        "",
         PLAIN,
         FILL,
         100_000,
@@ -105,7 +115,7 @@ const KINDS: [Kind; 6] = [
         "one",
         "one group, 100,000 waiting",
         "o_one",
-        "group",
+        GROUPS,
         ALL_IN_ONE,
         FILL_ONE,
         100_000,
@@ -114,8 +124,26 @@ const KINDS: [Kind; 6] = [
         "strict",
         "strict order, 100,000 waiting",
         "o_strict",
-        "strict",
+        STRICT,
         PLAIN,
+        FILL,
+        100_000,
+    ),
+    (
+        "turns",
+        "fifty tenants that take turns",
+        "o_turns",
+        FAIR,
+        OF_MANY,
+        NOTHING,
+        0,
+    ),
+    (
+        "behind",
+        "turns; 100,000 of another tenant waiting",
+        "o_behind",
+        FAIR,
+        OF_ANOTHER,
         FILL,
         100_000,
     ),
@@ -133,11 +161,9 @@ impl Bench<'_> {
             .batch_execute("CREATE SEQUENCE ordered_group CACHE 100")
             .await?;
         let mut ways = Vec::new();
-        for (row, title, queue, ordering, send, fill, before) in KINDS {
+        for (row, title, queue, option, send, fill, before) in KINDS {
             owner
-                .batch_execute(&format!(
-                    "SELECT mq.create_queue('{queue}', ordering => '{ordering}')"
-                ))
+                .batch_execute(&format!("SELECT mq.create_queue('{queue}'{option})"))
                 .await?;
             let fill = fill.replace("QUEUE", queue);
             owner.batch_execute(&fill).await?;
@@ -157,11 +183,7 @@ impl Bench<'_> {
                 },
             });
         }
-        let times = Times {
-            warm: Duration::from_secs_f64(self.args.warm),
-            slice: Duration::from_secs_f64(self.args.seconds),
-            slices: 1,
-        };
+        let times = Times::of_a_round(self.args);
         for round in 0..2 * self.args.rounds + 1 {
             for turn in 0..ways.len() {
                 let number = (round + turn) % ways.len();

@@ -4,8 +4,6 @@
 //! Commits do not wait for the flush here: what a look-up costs is processor time, and the flush
 //! would hide it.
 
-use std::time::Duration;
-
 use pg_broker_bench_common::Result;
 use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::floor::Floor;
@@ -93,11 +91,7 @@ impl Bench<'_> {
                 });
             }
         }
-        let times = Times {
-            warm: Duration::from_secs_f64(self.args.warm),
-            slice: Duration::from_secs_f64(self.args.seconds),
-            slices: 1,
-        };
+        let times = Times::of_a_round(self.args);
         for round in 0..2 * self.args.rounds + 1 {
             for turn in 0..ways.len() {
                 let number = (round + turn) % ways.len();

@@ -112,11 +112,7 @@ impl Bench<'_> {
             self.prepare(&owner, side, workload).await?;
         }
         owner.batch_execute("VACUUM (ANALYZE)").await?;
-        let times = Times {
-            warm: Duration::from_secs_f64(self.args.warm),
-            slice: Duration::from_secs_f64(self.args.seconds),
-            slices: 1,
-        };
+        let times = Times::of_a_round(self.args);
         let load = drive(
             &self.admin,
             &self.url(side),

@@ -202,11 +202,7 @@ impl Bench<'_> {
             ]
         };
 
-        let times = Times {
-            warm: Duration::from_secs_f64(self.args.warm),
-            slice: Duration::from_secs_f64(self.args.seconds),
-            slices: 1,
-        };
+        let times = Times::of_a_round(self.args);
         let mut rows = Vec::new();
         for (job, name, what, unit) in JOBS {
             let mut both = pair(name, what, unit, true);

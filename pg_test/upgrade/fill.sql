@@ -113,6 +113,10 @@ SELECT mq.ack('in groups', id, receipt) FROM mq.read('in groups');
 SELECT mq.create_queue('in line', ordering => 'strict');
 SELECT mq.send('in line', to_jsonb(n), priority => n) FROM generate_series(1, 5) n;
 SELECT mq.release('in line', id, receipt) FROM mq.read('in line', 2);
+-- A queue whose tenants take turns.
+SELECT mq.create_queue('in turns', fair_by => 'the "tenant"');
+SELECT mq.send('in turns', to_jsonb(n), priority => 3 + n % 2, headers => jsonb_build_object('the "tenant"', n % 3)) FROM generate_series(1, 7) n;
+SELECT mq.nack('in turns', id, receipt, '5 years') FROM mq.read('in turns');
 -- Queues that hold their readers back.
 SELECT mq.create_queue('held back', rate_limit => 7, rate_interval => '1 minute', rate_burst => 3,
     rate_key => 'k "x"', max_in_flight => 5);

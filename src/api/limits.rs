@@ -2,7 +2,7 @@
 //! settings.
 
 use super::options::{at_least_one, setting};
-use crate::catalog::limits::{LimitSettings, Limits};
+use crate::catalog::limits::{GROUP_KEY, LimitSettings, Limits};
 use crate::catalog::{Ordering, Setting};
 use crate::error::{Error, Result};
 use crate::pg::board;
@@ -81,6 +81,14 @@ pub fn limits(
             queue,
             NAMES[5],
             "needs a queue with ordering => 'group'",
+        ));
+    }
+    let by_group = arg(3).as_text().is_some_and(|key| key == GROUP_KEY);
+    if by_group && ordering != Ordering::Group {
+        return Err(Error::argument(
+            queue,
+            NAMES[3],
+            "'group_key' needs a queue with ordering => 'group'",
         ));
     }
     if given.clone().any(|n| n != 5) && limits.hold_back() && !board::is_there() {

@@ -3,6 +3,7 @@
 use super::{args, limits};
 use crate::catalog::{self, Ordering, Overflow, Right, Setting, Settings};
 use crate::error::{Error, Result};
+use crate::pg::board;
 use crate::pg::entry::Call;
 use crate::pg::rel::{Lock, Privilege};
 use crate::pg::time::Interval;
@@ -26,6 +27,9 @@ const NAMES: [&str; 13] = [
     "segment_size",
     "single_active",
 ];
+
+/// Those that mq.create_queue alone takes.
+const FOR_GOOD: [&str; 3] = ["durable", "ordering", "fair_by"];
 
 pub(super) fn setting<T>(reset: &[String], name: &'static str, value: Option<T>) -> Setting<T> {
     match value {
@@ -106,6 +110,27 @@ pub fn ordering(queue: &str, value: Value) -> Result<Ordering> {
     })
 }
 
+/// A header whose values take turns, which is for good, too.
+pub fn fair_by(queue: &str, value: Value, ordering: Ordering) -> Result<Option<String>> {
+    let Some(header) = value.as_text() else {
+        return Ok(None);
+    };
+    if header.is_empty() {
+        return Err(Error::argument(queue, "fair_by", "must not be empty"));
+    }
+    if ordering != Ordering::None {
+        return Err(Error::argument(
+            queue,
+            "fair_by",
+            "cannot be combined with ordering",
+        ));
+    }
+    match board::is_there() {
+        true => Ok(Some(header)),
+        false => Err(Error::FairNeedsBoard(queue.into())),
+    }
+}
+
 /// A window may be infinite, where PostgreSQL knows infinite intervals.
 fn window(queue: &str, i: Interval) -> Result<Interval> {
     if i.is_infinite() && i.span() > 0 {
@@ -144,6 +169,12 @@ pub fn resets(queue: &str, value: Value) -> Result<Vec<String>> {
     list.into_iter()
         .map(|v| match v.as_text() {
             Some(name) if names().any(|n| n == name) => Ok(name),
+            Some(name) if FOR_GOOD.contains(&name.as_str()) => Err(Error::argument_hint(
+                queue,
+                "reset",
+                format!("cannot take {name} back"),
+                "It is said when the queue is made, for good.",
+            )),
             Some(name) => Err(Error::argument_hint(
                 queue,
                 "reset",

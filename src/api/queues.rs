@@ -71,9 +71,10 @@ fn create_queue(call: &Call) -> Result<Value> {
     check_name("a queue", &name)?;
     let durable = call.arg(1).as_bool().unwrap_or(true);
     let settings = options::settings(call, &name, 2, &[])?;
-    let if_not_exists = call.arg(22).as_bool().unwrap_or(false);
+    let if_not_exists = call.arg(23).as_bool().unwrap_or(false);
     let mut options = settings.over(&Options::default());
     options.ordering = options::ordering(&name, call.arg(15))?;
+    options.fair_by = options::fair_by(&name, call.arg(22), options.ordering)?;
     let none = options.limits.clone();
     options.limits = limits::limits(call, &name, 16, &[], &none, options.ordering)?;
     let makes_dead = options.max_failures.is_some() && options.dead_letter.is_none();

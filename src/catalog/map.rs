@@ -264,7 +264,7 @@ pub fn change(q: &Queue, k: i32, change: &Change) -> Result<()> {
 }
 
 /// A table of queue `n` and its indexes; none when one of them is not to be found.
-fn tables(n: i32, k: i32, has_groups: bool) -> Option<Part> {
+fn tables(n: i32, k: i32, has_groups_index: bool) -> Option<Part> {
     let name = |what: &str| rel::internal(&format!("q_{n}{}{what}", suffix(k)));
     Some(Part {
         k,
@@ -272,7 +272,7 @@ fn tables(n: i32, k: i32, has_groups: bool) -> Option<Part> {
         index: name("_pkey")?,
         ranks_index: name("_ranks")?,
         expiry_index: name("_expiry")?,
-        groups_index: match has_groups {
+        groups_index: match has_groups_index {
             true => name("_groups")?,
             false => Oid::INVALID,
         },
@@ -290,10 +290,16 @@ fn narrow(xid: i64) -> u32 {
     xid as u32
 }
 
-/// Reads the map of queue `n`, as it is now; none when a table is missing.
-pub(super) fn load(n: i32, has_groups: bool) -> Option<Map> {
+/// A table is not to be found.
+pub(super) enum Missing {
+    Parent,
+    Segment,
+}
+
+/// Reads the map of queue `n`, as it is now.
+pub(super) fn load(n: i32, has_groups_index: bool) -> std::result::Result<Map, Missing> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut parent = tables(n, PARENT, has_groups)?;
+    let mut parent = tables(n, PARENT, has_groups_index).ok_or(Missing::Parent)?;
     if let (Some(catalog), Some(index)) = (rel::internal("segment"), rel::internal("segment_pkey"))
     {
         let _pinned = Pinned::now();
@@ -302,15 +308,15 @@ pub(super) fn load(n: i32, has_groups: bool) -> Option<Map> {
         walk.seek_number(n);
         while walk.next() {
             let row: Row = std::array::from_fn(|i| walk.get(i));
-            let k = row[column::K].as_int4()?;
-            let state = State::of(row[column::STATE].as_int2()?);
+            let k = row[column::K].as_int4().unwrap_or_default();
+            let state = State::of(row[column::STATE].as_int2().unwrap_or_default());
             let found = match k {
                 PARENT => parent,
-                _ => match tables(n, k, has_groups) {
+                _ => match tables(n, k, has_groups_index) {
                     Some(found) => found,
                     // Dropped since that snapshot, as one that nobody needs may be.
                     None if state == State::Free => continue,
-                    None => return None,
+                    None => return Err(Missing::Segment),
                 },
             };
             let moved_at = row[column::MOVED_AT].as_timestamptz();
@@ -350,7 +356,7 @@ pub(super) fn load(n: i32, has_groups: bool) -> Option<Map> {
         segments -= 1;
         live.remove(segments);
     }
-    Some(Map {
+    Ok(Map {
         live,
         segments,
         idle,

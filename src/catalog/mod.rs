@@ -24,9 +24,10 @@ use crate::pg::role;
 use crate::pg::spi;
 use crate::pg::time::Micros;
 use crate::pg::value::{Oid, Ty, Value};
+use crate::pg::wait;
 use crate::pg::xact;
 use exchange::Exchange;
-use map::Map;
+use map::{Map, Missing};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -59,6 +60,9 @@ struct MapCell {
     is_alone: Cell<bool>,
 }
 
+/// So often a table is looked for, some milliseconds apart, of which it is said that it is there.
+const AGAIN: usize = 100;
+
 impl Queue {
     /// Which tables there were when it was last asked.
     pub fn known_map(&self) -> Option<Rc<Map>> {
@@ -81,16 +85,23 @@ impl Queue {
             return Some(map);
         }
         self.map.is_stale.set(false);
-        // What was changed while it was read is there, or gone, at the second time.
-        let load = || map::load(self.n, self.options.has_groups());
-        let map = load().or_else(|| {
+        // What was changed while it was read is there, or gone, at the second time; but a transaction can
+        // be seen a moment before others are told of the tables that it made.
+        let load = || map::load(self.n, self.options.has_groups_index());
+        let mut map = load();
+        for again in 0..AGAIN {
+            match map {
+                Err(Missing::Segment) if again > 0 => wait::moment(),
+                Err(_) if again == 0 => {}
+                _ => break,
+            }
             holders::hear();
-            load()
-        });
-        if map.is_none() {
+            map = load();
+        }
+        if map.is_err() {
             self.map.is_stale.set(true);
         }
-        let map = Rc::new(map?);
+        let map = Rc::new(map.ok()?);
         self.map.known.replace(Some(map.clone()));
         Some(map)
     }

@@ -40,6 +40,8 @@ pub struct Options {
     pub ordering: Ordering,
     /// One session at a time is handed messages.
     pub single_active: bool,
+    /// A header: those who have a value of it, the tenants, take turns.
+    pub fair_by: Option<String>,
     pub limits: Limits,
     pub paused: bool,
     pub paused_until: Option<Micros>,
@@ -49,9 +51,9 @@ pub struct Options {
 pub(super) const COLUMNS: &str = "n, archive::pg_catalog.oid, visibility, max_failures, \
      dead_letter::pg_catalog.oid, backoff, ttl, dedup_window, max_length, overflow, max_bytes, \
      archive_retention, notify, paused, paused_until, created_at, \
-     segment_size, ordering, single_active";
+     segment_size, ordering, single_active, fair_by";
 /// How many columns that are: after them come those of the limits.
-const LIMITS: usize = 19;
+const LIMITS: usize = 20;
 
 const SECOND: i64 = 1_000_000;
 /// A window of a thousand years or more is for as long as the message is in the queue.
@@ -79,6 +81,7 @@ impl Default for Options {
             segment_size: None,
             ordering: Ordering::None,
             single_active: false,
+            fair_by: None,
             limits: Limits::default(),
             paused: false,
             paused_until: None,
@@ -115,6 +118,7 @@ impl Options {
                 .and_then(|name| Ordering::named(&name))
                 .unwrap_or(d.ordering),
             single_active: at(18).as_bool().unwrap_or(false),
+            fair_by: at(19).as_text(),
             limits: Limits::from_row(rows, LIMITS),
             paused: at(13).as_bool().unwrap_or(false),
             paused_until: at(14).as_timestamptz(),
@@ -125,9 +129,19 @@ impl Options {
         self.paused && self.paused_until.is_none_or(|until| until > now)
     }
 
-    /// Whether rows say to which group they belong.
+    /// Whether messages of a group are handed out one after the other.
     pub fn has_groups(&self) -> bool {
         self.ordering != Ordering::None
+    }
+
+    /// Whether tenants take turns.
+    pub fn is_fair(&self) -> bool {
+        self.fair_by.is_some()
+    }
+
+    /// Whether messages are looked up by what they belong to.
+    pub fn has_groups_index(&self) -> bool {
+        self.has_groups() || self.is_fair()
     }
 
     /// Whether a message that has failed so often may be handed out again.
@@ -230,6 +244,7 @@ impl Settings {
             segment_size: self.segment_size.over_opt(p.segment_size),
             ordering: p.ordering,
             single_active: self.single_active.over(p.single_active, d.single_active),
+            fair_by: p.fair_by.clone(),
             limits: p.limits.clone(),
             paused: p.paused,
             paused_until: p.paused_until,

@@ -72,14 +72,15 @@ pub fn insert(n: i32, view: Oid, archive: Oid, o: &Options) -> Result<()> {
                 (Ty::Oid, Value::oid(archive)),
                 (Ty::Timestamptz, Value::timestamptz(time::now())),
                 (Ty::Text, Value::text(o.ordering.as_str())),
+                (Ty::Text, Value::opt(o.fair_by.as_deref(), Value::text)),
             ],
         );
         spi.query(
             "INSERT INTO mq_internal.queue (visibility, max_failures, dead_letter, backoff, ttl, \
              dedup_window, max_length, overflow, max_bytes, archive_retention, notify, \
-             segment_size, single_active, n, view, archive, created_at, ordering, paused) VALUES ($1, \
+             segment_size, single_active, n, view, archive, created_at, ordering, fair_by, paused) VALUES ($1, \
              $2, $3::pg_catalog.regclass, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-             $15::pg_catalog.regclass, $16::pg_catalog.regclass, $17, $18, false)",
+             $15::pg_catalog.regclass, $16::pg_catalog.regclass, $17, $18, $19, false)",
             &types,
             &values,
         )?;

@@ -29,6 +29,10 @@ pub(super) fn usage(argument: &str) -> &'static str {
             "Name a header, each value of which has a rate of its own, as in rate_limit => 10, \
              rate_key => 'tenant'; or 'group_key'."
         }
+        "fair_by" => {
+            "Name a header whose values take turns, as in fair_by => 'tenant'; in a queue without \
+             ordering."
+        }
         "max_in_flight" => {
             "Say how many messages may be leased at one time, as in max_in_flight => 10."
         }

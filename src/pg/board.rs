@@ -5,23 +5,24 @@
 //! Nothing that runs under a lock of the board may raise an error or allocate.
 
 use super::calm;
+use super::pool::Pool;
 use super::shmem::zeroed;
 use super::time::Micros;
 use super::value::Oid;
 use super::waiters::Calls;
 use pg_broker_core::board::{DEFAULT_RANK, Key, QueueState, RANKS};
+use pg_broker_core::fair::Round;
 use pg_broker_core::frontier::{Lane, Span};
 use pg_broker_core::groups::Groups;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 static QUEUES: AtomicPtr<QueueState> = AtomicPtr::new(std::ptr::null_mut());
-static LANES: AtomicPtr<Lane> = AtomicPtr::new(std::ptr::null_mut());
-static OWNERS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-static GROUPS: AtomicPtr<Groups> = AtomicPtr::new(std::ptr::null_mut());
-static GROUP_OWNERS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+static LANES: Pool<Lane> = Pool::new();
+static GROUPS: Pool<Groups> = Pool::new();
+static ROUNDS: Pool<Round> = Pool::new();
 static LOCKS: AtomicPtr<pg_sys::LWLockPadded> = AtomicPtr::new(std::ptr::null_mut());
 static ROOM: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,43 +46,33 @@ fn lanes_for(queues: usize) -> usize {
     queues + queues / 4 + 16
 }
 
-/// How many of so many queues may have groups, or need not look at everything each time.
-fn groups_for(queues: usize) -> usize {
+/// How many of so many queues may have groups, or tenants that take turns.
+fn some_of(queues: usize) -> usize {
     queues / 8 + 16
-}
-
-fn bytes(queues: usize) -> [usize; 5] {
-    let (n, groups) = (lanes_for(queues), groups_for(queues));
-    [
-        queues * size_of::<QueueState>(),
-        n * size_of::<Lane>(),
-        n * size_of::<AtomicU32>(),
-        groups * size_of::<Groups>(),
-        groups * size_of::<AtomicU32>(),
-    ]
 }
 
 /// Asks for the memory and the locks, in the hook for that.
 pub(in crate::pg) fn request(queues: usize) {
     // SAFETY: called from shmem_request_hook; one lock a queue and one for the table of them.
     unsafe {
-        for part in bytes(queues) {
-            pg_sys::RequestAddinShmemSpace(part + 64);
-        }
+        pg_sys::RequestAddinShmemSpace(queues * size_of::<QueueState>() + 64);
         pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), queues as i32 + 1);
     }
+    Pool::<Lane>::request(lanes_for(queues));
+    Pool::<Groups>::request(some_of(queues));
+    Pool::<Round>::request(some_of(queues));
 }
 
 /// Takes the memory in use, in the hook for that.
 pub(in crate::pg) fn startup(queues: usize) {
-    // SAFETY: called from shmem_startup_hook; all-zero is a free queue, a fresh lane, no owner.
+    // SAFETY: called from shmem_startup_hook; all-zero is a free queue, and a fresh lane.
     unsafe {
-        let [a, b, c, d, e] = bytes(queues);
-        QUEUES.store(zeroed(c"pg_broker queues", a), Ordering::Release);
-        LANES.store(zeroed(c"pg_broker lanes", b), Ordering::Release);
-        OWNERS.store(zeroed(c"pg_broker lane owners", c), Ordering::Release);
-        GROUPS.store(zeroed(c"pg_broker groups", d), Ordering::Release);
-        GROUP_OWNERS.store(zeroed(c"pg_broker group owners", e), Ordering::Release);
+        let bytes = queues * size_of::<QueueState>();
+        QUEUES.store(zeroed(c"pg_broker queues", bytes), Ordering::Release);
+        let (lanes, some) = (lanes_for(queues), some_of(queues));
+        LANES.startup(lanes, c"pg_broker lanes", c"pg_broker lane owners");
+        GROUPS.startup(some, c"pg_broker groups", c"pg_broker group owners");
+        ROUNDS.startup(some, c"pg_broker rounds", c"pg_broker round owners");
         LOCKS.store(
             pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
             Ordering::Release,
@@ -137,39 +128,23 @@ impl Held<'_> {
     /// The lane of a rank, if there is one; with `create`, if there is room for one.
     pub fn lane(&mut self, rank: usize, create: bool) -> Option<&mut Lane> {
         let place = self.state.lanes.get_mut(rank)?;
-        if *place == 0 {
-            if !create {
-                return None;
-            }
-            let at = claim(owners(), self.n)?;
-            // SAFETY: the lane is ours alone from now on.
-            unsafe { LANES.load(Ordering::Acquire).add(at).as_mut()?.reset() }
-            *place = at as u32 + 1;
-        }
-        // SAFETY: the lane belongs to this queue, whose lock is held.
-        unsafe {
-            LANES
-                .load(Ordering::Acquire)
-                .add(*place as usize - 1)
-                .as_mut()
-        }
+        thing(&LANES, place, self.n, create, Lane::reset)
     }
 
     /// What is kept of the queue's groups, if anything; with `create`, if there is room for it.
     pub fn groups(&mut self, create: bool) -> Option<&mut Groups> {
-        let place = self.state.groups;
-        let at = match place {
-            0 if !create => return None,
-            0 => claim(group_owners(), self.n)?,
-            _ => place as usize - 1,
-        };
-        // SAFETY: it belongs to this queue, whose lock is held.
-        let groups = unsafe { GROUPS.load(Ordering::Acquire).add(at).as_mut()? };
-        if place == 0 {
-            groups.begin();
-            self.state.groups = at as u32 + 1;
-        }
-        Some(groups)
+        thing(
+            &GROUPS,
+            &mut self.state.groups,
+            self.n,
+            create,
+            Groups::begin,
+        )
+    }
+
+    /// The same of the turns of its tenants.
+    pub fn round(&mut self, create: bool) -> Option<&mut Round> {
+        thing(&ROUNDS, &mut self.state.round, self.n, create, Round::begin)
     }
 
     /// Messages of a rank may be ready there.
@@ -187,48 +162,40 @@ impl Held<'_> {
             .min()
     }
 
-    fn free_lanes(&mut self) {
-        for place in std::mem::take(&mut self.state.lanes) {
-            if place > 0
-                && let Some(owner) = owners().get(place as usize - 1)
-            {
-                owner.store(0, Ordering::Release);
-            }
-        }
-        let groups = std::mem::take(&mut self.state.groups);
-        if groups > 0
-            && let Some(owner) = group_owners().get(groups as usize - 1)
-        {
-            owner.store(0, Ordering::Release);
-        }
+    fn free_all(&mut self) {
+        let lanes = std::mem::take(&mut self.state.lanes);
+        lanes.into_iter().for_each(|place| give_back(&LANES, place));
+        give_back(&GROUPS, std::mem::take(&mut self.state.groups));
+        give_back(&ROUNDS, std::mem::take(&mut self.state.round));
     }
 }
 
-fn table_of(owners: &AtomicPtr<AtomicU32>, size: fn(usize) -> usize) -> &'static [AtomicU32] {
-    let owners = owners.load(Ordering::Acquire);
-    if owners.is_null() {
-        return &[];
+/// What queue `n`, whose lock is held, has of a pool at a place (plus one; 0 for nothing).
+fn thing<T>(
+    pool: &Pool<T>,
+    place: &mut u32,
+    n: usize,
+    create: bool,
+    begin: impl FnOnce(&mut T),
+) -> Option<&'static mut T> {
+    let at = match *place {
+        0 if !create => return None,
+        0 => pool.claim(n)?,
+        there => there as usize - 1,
+    };
+    // SAFETY: it belongs to this queue, whose lock is held.
+    let thing = unsafe { pool.get(at)? };
+    if *place == 0 {
+        begin(thing);
+        *place = at as u32 + 1;
     }
-    // SAFETY: the table lives as long as the server; its entries are atomic.
-    unsafe { std::slice::from_raw_parts(owners, size(ROOM.load(Ordering::Acquire))) }
+    Some(thing)
 }
 
-fn owners() -> &'static [AtomicU32] {
-    table_of(&OWNERS, lanes_for)
-}
-
-fn group_owners() -> &'static [AtomicU32] {
-    table_of(&GROUP_OWNERS, groups_for)
-}
-
-/// Takes a place out of a pool for queue `n`.
-fn claim(owners: &[AtomicU32], n: usize) -> Option<usize> {
-    let len = owners.len();
-    (0..len).map(|i| (n + i) % len.max(1)).find(|&i| {
-        owners[i]
-            .compare_exchange(0, n as u32 + 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    })
+fn give_back<T>(pool: &Pool<T>, place: u32) {
+    if place > 0 {
+        pool.free(place as usize - 1);
+    }
 }
 
 fn state(n: usize) -> Option<&'static mut QueueState> {
@@ -339,7 +306,7 @@ pub fn forget(is_gone: impl Fn(&Key) -> bool) {
                     break;
                 }
             }
-            held.free_lanes();
+            held.free_all();
             held.state.key = Key::LEFT;
         }
     }

@@ -18,6 +18,7 @@ pub mod json;
 pub mod moment;
 mod pinned;
 mod place;
+mod pool;
 pub mod prepared;
 pub mod rel;
 pub mod report;

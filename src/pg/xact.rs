@@ -17,6 +17,10 @@ pub trait Endings {
     /// After the commit, when all sessions have been told which relations to look up anew, and the
     /// locks are gone.
     fn told();
+    /// The transaction has ended, one way or the other, and its locks are gone.
+    fn unlocked();
+    /// The same of a savepoint, or of a part of a statement.
+    fn part_unlocked();
     fn prepare();
     /// A transaction of this database that was prepared has been committed or rolled back, by this
     /// session, and others can see that.
@@ -221,8 +225,15 @@ unsafe extern "C-unwind" fn on_release<E: Endings>(
     _arg: *mut std::ffi::c_void,
 ) {
     let is_last = phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS;
-    if is_commit && is_top_level && is_last {
-        E::told();
+    match (is_last, is_top_level) {
+        (true, true) => {
+            if is_commit {
+                E::told();
+            }
+            E::unlocked();
+        }
+        (true, false) => E::part_unlocked(),
+        (false, _) => {}
     }
 }
 

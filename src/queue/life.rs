@@ -36,7 +36,7 @@ pub fn create_for_replies() -> Result<Oid> {
 fn make(n: i32, name: &str, durable: bool, options: &Options) -> Result<Oid> {
     let made = Made {
         durable,
-        has_groups: options.has_groups(),
+        has_groups_index: options.has_groups_index(),
     };
     let (view, archive) = tables::create(n, name, role::caller(), made)?;
     catalog::insert(n, view, archive, options)?;

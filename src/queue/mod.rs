@@ -17,6 +17,7 @@ pub mod rotate;
 pub mod seize;
 pub mod send;
 pub mod settle;
+mod tenants;
 pub mod tend;
 mod turns;
 pub mod upkeep;

@@ -10,11 +10,14 @@ use crate::pg::wait;
 use crate::queue::bury;
 use crate::queue::limits;
 use crate::queue::note::note;
+use crate::queue::tenants::{self, Board};
 use crate::queue::tend;
 use crate::queue::turns::{self, Reader};
 use crate::storage::claim::{self, Claim, Claimed, Gate, Take, Wanted};
+use crate::storage::fair::Rounds;
 use crate::storage::groups::Turns;
-use crate::storage::{length, settle};
+use crate::storage::length;
+use crate::storage::settle::{self, Blamed};
 use crate::wake::deliveries;
 use crate::wake::frontier::Looks;
 use crate::wake::lease;
@@ -44,7 +47,6 @@ pub fn hand_out_filtered(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q);
     let wants = |headers, body| filter.passes(headers, body);
     hand_out_where(q, qty, Some(filter), Some(&wants), take, now, hand)
 }
@@ -59,7 +61,6 @@ pub fn hand_out_only(
     now: Micros,
     hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
-    write_failures(q);
     hand_out_where(q, qty, None, only, take, now, hand)
 }
 
@@ -72,6 +73,7 @@ fn hand_out_where(
     now: Micros,
     mut hand: impl FnMut(&[Value]),
 ) -> Result<usize> {
+    write_failures(q, now);
     for _ in 0..AGAIN {
         let came_to = hand_out_once(q, qty, filter, only, take, now, &mut hand)?;
         if came_to.handed > 0 || !came_to.is_to_look_again {
@@ -111,8 +113,9 @@ fn hand_out_once(
     let wanted = usize::try_from(qty).unwrap_or(usize::MAX);
     // Where to look is asked before the snapshot is taken: what is reported later is not in it.
     let mut looks = match filter {
-        Some(filter) => Looks::begin_filtered(q, filter.bytes(), now),
-        None => Looks::begin(q, now),
+        // What tenants have waiting is in nobody's position.
+        Some(filter) if !q.options.is_fair() => Looks::begin_filtered(q, filter.bytes(), now),
+        _ => Looks::begin(q, now),
     };
     if looks.is_empty() {
         limits::found_nothing(q, now);
@@ -134,7 +137,14 @@ fn hand_out_once(
         false => None,
     };
     let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
-    let mut claim = Claim::new(q, most, only, take, turns, now).through(gate);
+    let mut board = Board(q);
+    let rounds: Option<&mut dyn Rounds> = match looks.any_tenant {
+        Some(_) => Some(&mut board),
+        None => None,
+    };
+    let mut claim = Claim::new(q, most, only, take, turns, now)
+        .through(gate)
+        .by_tenants(rounds);
     while !claim.is_satisfied()
         && let Some((rank, mut from, to)) = looks.next()
     {
@@ -146,16 +156,18 @@ fn hand_out_once(
             looks.seen(rank, from, seen.upto, seen.any, before);
             looks.seen_by_filter(rank, from, seen.passed, beyond);
             claim.waiting.clear();
-            if !seen.is_moved {
+            if seen.is_moved {
+                claim.renew();
+            } else if !claim.was_stopped_to_serve() || !claim.serve_tenants(hand) {
                 break;
             }
             from = seen.passed;
-            claim.renew();
         }
     }
+    claim.serve_tenants(hand);
     let is_over = !claim.is_satisfied();
     let again = turns::pass(q, &looks, &mut claim);
-    let is_to_look_again = !again.is_empty();
+    let is_to_look_again = !again.is_empty() || claim.has_passed_any();
     looks.finish(now, &again);
     let Claimed {
         changes,
@@ -212,6 +224,9 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
         is_blocked |= idle.is_blocked;
         looks.seen(rank, from, to, idle.any, &idle.waiting);
     }
+    if looks.any_tenant == Some(true) && tenants::any_ready(q, now) {
+        return Ok(true);
+    }
     // Who is to tell of messages that wait for others was not asked: a read asks.
     if !is_blocked {
         looks.finish(now, &[]);
@@ -221,15 +236,23 @@ pub fn any_ready(q: &Queue, now: Micros) -> Result<bool> {
 }
 
 /// Adds the failures of this session's rolled-back transactions to the rows.
-fn write_failures(q: &Queue) {
+fn write_failures(q: &Queue, now: Micros) {
     let failures = deliveries::take_failures(q);
     if failures.is_empty() {
         return;
     }
-    totals::count(q, Total::Failed, failures.len());
+    let mut written = failures.len();
     for (id, n) in failures {
         let begun = touch::begin(q, id);
-        note(q, settle::blame(q, id, n));
+        match settle::blame(q, id, n, now) {
+            Blamed::Added(change) => note(q, [change]),
+            Blamed::Held => {
+                deliveries::keep_failures(q, id, n);
+                written -= 1;
+            }
+            Blamed::Gone => {}
+        }
         begun.told();
     }
+    totals::count(q, Total::Failed, written);
 }

@@ -4,12 +4,12 @@
 use crate::catalog::Queue;
 use crate::pg::time::{self, Micros};
 use crate::storage::claim::Claim;
-use crate::storage::groups::{self, Taken, Turns};
+use crate::storage::groups::{self, Turns};
 use crate::storage::row::{Change, Facts, Fate};
 use crate::wake::frontier::Looks;
-use crate::wake::groups::{self as board, Passed};
+use crate::wake::groups as board;
 use crate::wake::touch;
-use pg_broker_core::groups::Known;
+use pg_broker_core::groups::{Known, Note, Taken};
 use pg_broker_core::tally::Kind;
 
 /// Of a queue.
@@ -17,11 +17,7 @@ pub struct Reader<'a>(pub &'a Queue);
 
 impl Turns for Reader<'_> {
     fn take(&mut self, group: i64) -> Taken {
-        match board::take(self.0, group) {
-            board::Taken::Ours(known) => Taken::Ours(known),
-            board::Taken::Busy => Taken::Busy,
-            board::Taken::Full => Taken::Full,
-        }
+        board::take(self.0, group)
     }
 
     fn give_up(&mut self, group: i64) {
@@ -44,22 +40,17 @@ impl Turns for Reader<'_> {
 
 /// Passes what a read has met and left because its group was busy. Gives what is to be looked at
 /// again.
-pub fn pass(q: &Queue, looks: &Looks, claim: &mut Claim) -> Vec<Passed> {
-    let passed: Vec<Passed> = claim
-        .take_blocked()
-        .into_iter()
-        .map(|((group, rank), b)| Passed {
-            group,
-            rank,
-            from: b.from,
-            to: b.to,
-        })
-        .collect();
-    let refused = looks.pass(&passed);
-    refused
+pub fn pass(q: &Queue, looks: &Looks, claim: &mut Claim) -> Vec<Note> {
+    let refused = looks.pass(&claim.take_blocked());
+    let mut again: Vec<Note> = refused
         .iter()
         .filter_map(|p| pass_after_another_look(q, looks, p))
-        .collect()
+        .collect();
+    let heads = claim.take_heads();
+    if looks.ticket.is_some() {
+        again.extend(heads);
+    }
+    again
 }
 
 /// So often a group is looked at again before all of it is.
@@ -67,7 +58,7 @@ const LOOKS: usize = 20;
 
 /// Somebody has left the group since the read began: it is seen what there is now, which takes but a
 /// moment, so that nobody leaves meanwhile.
-fn pass_after_another_look(q: &Queue, looks: &Looks, p: &Passed) -> Option<Passed> {
+fn pass_after_another_look(q: &Queue, looks: &Looks, p: &Note) -> Option<Note> {
     for _ in 0..LOOKS {
         let Some(ticket) = looks.new_ticket() else {
             break;
@@ -76,12 +67,7 @@ fn pass_after_another_look(q: &Queue, looks: &Looks, p: &Passed) -> Option<Passe
         let (first, fate) = groups::first(q, p.group, (low, p.to), time::now())?;
         if looks.pass_with(&ticket, &[*p]).is_empty() {
             let is_free = !matches!(fate, Fate::Waits(_));
-            return is_free.then(|| Passed {
-                group: p.group,
-                rank: first.place.rank,
-                from: first.id(),
-                to: first.id(),
-            });
+            return is_free.then(|| Note::one(p.group, first.place.rank, first.id()));
         }
     }
     Some(*p)

@@ -9,6 +9,7 @@ use crate::queue::{bury, look, request, tend};
 use crate::storage::row::{Facts, Place};
 use crate::storage::{archive, groups, keys, over, upkeep};
 use crate::wake::counts::{self, Told};
+use crate::wake::frontier::Found;
 use crate::wake::frontier::{self, Looks};
 use crate::wake::touch::{self, Begun};
 use std::rc::Rc;
@@ -98,11 +99,16 @@ pub fn sweep(q: &Queue, mut at: Sweep) -> Result<(u64, Option<Sweep>)> {
     let walked = over::in_span(q, None, span, WALK, now, &mut found, &mut ready);
     // Those that wait for others of their group are looked at when it is their turn.
     ready.retain(|f| {
-        f.group.is_none_or(|group| {
+        f.group(q).is_none_or(|group| {
             groups::first(q, group, (0, f.id()), now).is_some_and(|(first, _)| first.id() == f.id())
         })
     });
-    let ready: Vec<_> = ready.iter().map(|f| (f.place.rank, f.id())).collect();
+    let of = |f: &Facts| Found {
+        rank: f.place.rank,
+        id: f.id(),
+        belongs_to: f.belongs_to,
+    };
+    let ready: Vec<_> = ready.iter().map(of).collect();
     frontier::found(q, &ready, now);
     at.from = walked.upto;
     at.rows += walked.rows;

@@ -5,7 +5,8 @@
 //! else, and is skipped; nothing is waited for, and nothing is locked but what is handed out or
 //! must be buried.
 
-use super::groups::{self, Blocked, Turn, Turns};
+use super::fair::{Rounds, Tenants};
+use super::groups::{self, Turn, Turns};
 use super::row::{self, Change, Facts, Fate, Place};
 use super::space::Space;
 use super::{LEASE_ENDED, Shown, message};
@@ -14,6 +15,7 @@ use crate::pg::rel;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use pg_broker_core::groups::Note;
 use std::collections::HashSet;
 
 /// What becomes of a claimed row.
@@ -42,7 +44,7 @@ const NEAR: i64 = 30;
 const FAR: usize = 10_000;
 
 /// So often one read looks for rows that were moved meanwhile.
-const RENEWED: usize = 100;
+pub(super) const RENEWED: usize = 100;
 
 /// How many rows one read buries in passing.
 const BURIED: usize = 64;
@@ -88,18 +90,20 @@ pub struct Claim<'a> {
     pub(super) now: Micros,
     /// In a queue with groups.
     pub(super) turn: Option<Turn<'a>>,
+    /// In a queue whose tenants take turns.
+    pub(super) tenants: Option<Tenants<'a>>,
     take: Take,
     wanted: usize,
     only: Wanted<'a>,
     gate: Option<&'a mut dyn Gate>,
     // Before the snapshot, because they end in this order.
-    space: Option<Space<'a>>,
+    pub(super) space: Option<Space<'a>>,
     /// Looks at groups in the same snapshot.
     pub(super) probe: Option<Space<'a>>,
     pinned: Option<Pinned>,
     /// The row that was moved while this one looked.
     moved: Option<i64>,
-    renewed: usize,
+    pub(super) renewed: usize,
     queue_name: Value,
     leased: Value,
     pub(super) changes: Vec<Change>,
@@ -113,7 +117,7 @@ pub struct Claim<'a> {
     /// Rows passed that wait, and until when.
     pub waiting: Vec<(i64, Micros)>,
     /// The first row of the present span that needs somebody's attention and got none.
-    left: Option<i64>,
+    pub(super) left: Option<i64>,
     /// The first one of it that is ready and not wanted.
     unwanted: Option<i64>,
 }
@@ -161,6 +165,7 @@ impl<'a> Claim<'a> {
             q,
             now,
             turn: turns.map(Turn::new),
+            tenants: None,
             take,
             wanted,
             only,
@@ -193,7 +198,16 @@ impl<'a> Claim<'a> {
         self
     }
 
-    fn look_anew(&mut self) {
+    /// Has the reader pass what it meets to tenants, and then hand out what is theirs.
+    pub fn by_tenants(mut self, rounds: Option<&'a mut dyn Rounds>) -> Self {
+        self.tenants = rounds.map(Tenants::new);
+        self
+    }
+
+    pub(super) fn look_anew(&mut self) {
+        if let Some(tenants) = &mut self.tenants {
+            tenants.forget_met();
+        }
         self.space = None;
         self.probe = None;
         self.pinned = None;
@@ -211,14 +225,20 @@ impl<'a> Claim<'a> {
         self.missing() == 0 || self.is_stopped
     }
 
-    fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         self.wanted.saturating_sub(self.changes.len())
     }
 
-    /// Messages that were met and have to wait for others of their group: group and rank, and which.
-    pub fn take_blocked(&mut self) -> Vec<((i64, i16), Blocked)> {
+    /// Messages that were met and have to wait for others of their group.
+    pub fn take_blocked(&mut self) -> Vec<Note> {
         let turn = self.turn.as_mut();
-        turn.map_or_else(Vec::new, |t| t.blocked.drain().collect())
+        turn.map_or_else(Vec::new, |t| t.blocked.drain().map(|b| b.1).collect())
+    }
+
+    /// The first messages of groups that come later, whether somebody looks there or not.
+    pub fn take_heads(&mut self) -> Vec<Note> {
+        let turn = self.turn.as_mut();
+        turn.map_or_else(Vec::new, |t| t.heads.drain().map(|h| h.1).collect())
     }
 
     /// Ends the walks, then their snapshot.
@@ -282,7 +302,7 @@ impl<'a> Claim<'a> {
         seen: &mut Seen,
         hand: &mut impl FnMut(&[Value]),
     ) {
-        while !self.is_satisfied() {
+        while !self.is_satisfied() && !self.has_passed_enough() {
             let Some(facts) = space.next() else {
                 seen.upto = to;
                 break;
@@ -290,7 +310,7 @@ impl<'a> Claim<'a> {
             if facts.place.rank == rank {
                 seen.any = true;
                 self.meet(space, &facts, hand);
-                if self.moved.is_some() {
+                if self.moved.is_some() || self.has_no_place() {
                     break;
                 }
             }
@@ -302,11 +322,12 @@ impl<'a> Claim<'a> {
         match row.fate(self.q, self.now) {
             // Others may want it: they look here again. Nor is what is behind it in its group ours yet, and
             // so the group is left alone.
-            Fate::Ready if !self.wants(space) => {
+            Fate::Ready if self.tenants.is_none() && !self.wants(space) => {
                 self.unwanted = self.unwanted.or(Some(row.id()));
             }
-            Fate::Ready if self.turn.is_some() && row.group.is_some() => {
-                let group = row.group.unwrap_or_default();
+            Fate::Ready if self.tenants.is_some() => self.pass_to_tenant(space, row, hand),
+            Fate::Ready if self.turn.is_some() && row.belongs_to.is_some() => {
+                let group = row.belongs_to.unwrap_or_default();
                 if !self.meet_in_group(row, group, hand) {
                     self.left = self.left.or(Some(row.id()));
                 }
@@ -319,11 +340,13 @@ impl<'a> Claim<'a> {
                 Handed::Out | Handed::Taken => {}
             },
             Fate::Waits(until) => self.waiting.push((row.id(), until)),
-            Fate::FailedOut | Fate::Expired => match (self.lay_out(space, row), row.group) {
-                (None, _) => self.left = self.left.or(Some(row.id())),
-                (Some(true), Some(group)) => self.follow_in_group(group, hand),
-                _ => {}
-            },
+            Fate::FailedOut | Fate::Expired => {
+                match (self.lay_out(space, row), row.group(self.q)) {
+                    (None, _) => self.left = self.left.or(Some(row.id())),
+                    (Some(true), Some(group)) => self.follow_in_group(group, hand),
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -475,7 +498,7 @@ pub fn idle(q: &Queue, rank: i16, from: i64, to: i64, now: Micros) -> Option<Idl
     while let Some(facts) = space.next() {
         if facts.place.rank == rank {
             idle.any = true;
-            match (facts.fate(q, now), facts.group) {
+            match (facts.fate(q, now), facts.group(q)) {
                 (Fate::Waits(until), _) => idle.waiting.push((facts.id(), until)),
                 (Fate::Ready, Some(group)) => {
                     let is_known = !blocked.insert(group);

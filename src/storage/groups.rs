@@ -13,25 +13,15 @@
 
 use super::LEASE_ENDED;
 use super::claim::{Claim, Handed};
-use super::row::{self, After, Change, Facts, Fate};
+use super::row::{self, After, Change, Facts, Fate, Place};
 use super::space::Space;
 use crate::catalog::{Ordering, Queue};
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
 use crate::pg::wait;
-use pg_broker_core::groups::Known;
+use pg_broker_core::groups::{Known, Note, Taken};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-/// What came of asking for a group.
-pub enum Taken {
-    Ours(Known),
-    /// Somebody else has it.
-    Busy,
-    /// No more of them in this transaction.
-    Full,
-}
 
 /// Who gives groups out, and knows what is known of them beside their rows.
 pub trait Turns {
@@ -44,12 +34,6 @@ pub trait Turns {
     fn hand_out(&mut self, group: i64, id: i64, known: &Known) -> bool;
     /// What a look came to: nothing is below `low`; what is below `clean` is in nobody's hands.
     fn learn(&mut self, group: i64, known: &Known, low: i64, clean: i64);
-}
-
-/// Messages of a group and rank that were met and not handed out, because of others of the group.
-pub struct Blocked {
-    pub from: i64,
-    pub to: i64,
 }
 
 /// What a read has come to with a group.
@@ -65,6 +49,8 @@ enum Done {
 enum Prospect {
     /// Its first message has to be waited for.
     Waits,
+    /// This is the first one, and ready: the group's turn is when that is met, by its priority.
+    Behind(Place),
     /// This reader does not want the first one.
     Unwanted,
     Open,
@@ -74,7 +60,10 @@ enum Prospect {
 pub struct Turn<'a> {
     turns: &'a mut dyn Turns,
     done: HashMap<i64, Done>,
-    pub blocked: HashMap<(i64, i16), Blocked>,
+    /// Messages that were met and not handed out, because of others of the group.
+    pub blocked: HashMap<(i64, i16), Note>,
+    /// The first messages of groups of which others were met.
+    pub heads: HashMap<i64, Note>,
 }
 
 impl<'a> Turn<'a> {
@@ -83,21 +72,19 @@ impl<'a> Turn<'a> {
             turns,
             done: HashMap::new(),
             blocked: HashMap::new(),
+            heads: HashMap::new(),
         }
     }
 
     fn block(&mut self, group: i64, row: &Facts) {
-        let id = row.id();
-        match self.blocked.entry((group, row.place.rank)) {
-            Entry::Occupied(mut there) => {
-                let there = there.get_mut();
-                (there.from, there.to) = (there.from.min(id), there.to.max(id));
-            }
-            Entry::Vacant(place) => {
-                place.insert(Blocked { from: id, to: id });
-            }
-        }
+        let met = note(group, &row.place);
+        let blocked = self.blocked.entry((group, row.place.rank));
+        blocked.and_modify(|b| b.join(&met)).or_insert(met);
     }
+}
+
+fn note(group: i64, place: &Place) -> Note {
+    Note::one(group, place.rank, place.id)
 }
 
 /// So often a group is looked at again in one read.
@@ -122,15 +109,19 @@ impl Claim<'_> {
         let Some(mut turn) = self.turn.take() else {
             return false;
         };
-        let done = self.see_to(&mut turn, group, row.id(), hand);
+        let done = self.see_to(&mut turn, group, Some(row.id()), hand);
         let is_seen_to = match done {
-            Done::Upto(id) if row.id() > id => {
+            None => {
+                turn.block(group, row);
+                true
+            }
+            Some(Done::Upto(id)) if row.id() > id => {
                 turn.block(group, row);
                 self.is_stopped |= self.q.options.ordering == Ordering::Strict;
                 true
             }
-            Done::Left(id) => row.id() <= id,
-            Done::Upto(_) => true,
+            Some(Done::Left(id)) => row.id() <= id,
+            Some(Done::Upto(_)) => true,
         };
         self.turn = Some(turn);
         is_seen_to
@@ -140,45 +131,52 @@ impl Claim<'_> {
     /// here.
     pub(super) fn follow_in_group(&mut self, group: i64, hand: &mut impl FnMut(&[Value])) {
         if let Some(mut turn) = self.turn.take() {
-            self.see_to(&mut turn, group, i64::MAX, hand);
+            self.see_to(&mut turn, group, None, hand);
             self.turn = Some(turn);
         }
     }
 
-    /// Takes a group of which a message up to this id was met, and hands out its next messages, once in
-    /// a read.
+    /// Takes a group of which this message was met, and hands out its next messages, once in a read. None
+    /// when that is not the one to begin with.
     fn see_to(
         &mut self,
         turn: &mut Turn,
         group: i64,
-        upto: i64,
+        met: Option<i64>,
         hand: &mut impl FnMut(&[Value]),
-    ) -> Done {
+    ) -> Option<Done> {
         if let Some(done) = turn.done.get(&group) {
-            return *done;
+            return Some(*done);
         }
-        let done = match self.prospect(turn, group, upto) {
+        let done = match self.prospect(turn, group, met) {
+            Prospect::Behind(first) => {
+                turn.heads.insert(group, note(group, &first));
+                return None;
+            }
             Prospect::Waits => Done::Upto(i64::MIN),
             // Others want what stands first, and could not have it while this transaction has the group.
             Prospect::Unwanted => Done::Left(i64::MIN),
             Prospect::Open => self.take_and_serve(turn, group, hand),
         };
         turn.done.insert(group, done);
-        done
+        Some(done)
     }
 
     /// What is to be expected of a group, as far as the snapshot of the walk shows. Most groups that are
     /// met and are not free are left at that.
-    fn prospect(&mut self, turn: &mut Turn, group: i64, upto: i64) -> Prospect {
+    fn prospect(&mut self, turn: &mut Turn, group: i64, met: Option<i64>) -> Prospect {
         let known = turn.turns.look_up(group);
         let mut probe = match self.probe.take() {
             Some(probe) => probe,
             None => Space::to_read(self.q),
         };
-        probe.seek_group(group, known.low, upto);
+        probe.seek_group(group, known.low, met.unwrap_or(i64::MAX));
         let mut prospect = Prospect::Open;
         while let Some(facts) = probe.next() {
             match facts.fate(self.q, self.now) {
+                Fate::Ready if met.is_some_and(|id| id != facts.id()) => {
+                    prospect = Prospect::Behind(facts.place);
+                }
                 Fate::Ready if self.wants(&probe) => break,
                 Fate::Ready => prospect = Prospect::Unwanted,
                 Fate::Waits(_) => prospect = Prospect::Waits,

@@ -119,13 +119,21 @@ fn some_ids(q: &Queue, n: i64) -> (i64, i64) {
 /// The group of all messages of a queue that hands out one after the other.
 const ONE_GROUP: i64 = 0;
 
-/// The group that a message belongs to.
+/// The group that a message belongs to; in a queue whose tenants take turns, the tenant. Those that
+/// name none are one tenant, too.
 pub fn group_of(q: &Queue, m: &Message) -> Option<i64> {
+    if let Some(header) = &q.options.fair_by {
+        return Some(tenant_of(m.headers, header));
+    }
     match q.options.ordering {
         Ordering::None => None,
         Ordering::Group => m.group_key.as_deref().map(hash::group),
         Ordering::Strict => Some(ONE_GROUP),
     }
+}
+
+pub fn tenant_of(headers: Value, header: &str) -> i64 {
+    hash::group(&headers.member_text(header).unwrap_or_default())
 }
 
 fn row_of(q: &Queue, m: &Message, now: Micros) -> [Value; row::WIDTH] {

@@ -11,6 +11,7 @@ pub mod archive;
 pub mod claim;
 pub mod count;
 pub mod exchanges;
+pub mod fair;
 mod find;
 pub mod flight;
 pub mod grouped;

@@ -45,7 +45,7 @@ pub fn in_span(
         crate::pg::wait::interruptible();
         walked.rows += 1;
         let is_asked = rank.is_none_or(|r| r == facts.place.rank);
-        let is_behind = facts.group.is_some_and(|g| !groups.insert(g));
+        let is_behind = facts.group(q).is_some_and(|g| !groups.insert(g));
         match facts.fate(q, now) {
             _ if !is_asked => {}
             Fate::Ready if is_behind => {}

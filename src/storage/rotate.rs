@@ -152,7 +152,7 @@ fn make(q: &Queue, k: i32) -> Result<()> {
              INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
             super::tables::FILL
         ))?;
-        for index in super::tables::indexes(&name, q.options.has_groups()) {
+        for index in super::tables::indexes(&name, q.options.has_groups_index()) {
             spi.utility(&index)?;
         }
         let owner = super::tables::role_name(spi, q.owner)?;

@@ -6,7 +6,8 @@
 //! the others by a partial index (rank, id).
 //!
 //! A queue whose messages belong together in groups has the number of its group in each row that
-//! belongs to one (`group`), and an index (grp, id) of those.
+//! belongs to one (`GROUP`), and an index (grp, id) of those; a queue whose tenants take turns has
+//! that of the tenant.
 
 use crate::catalog::Queue;
 use crate::catalog::map::Part;
@@ -102,8 +103,8 @@ pub struct Facts {
     pub receipt: Option<i64>,
     /// Failures counted so far.
     pub failures: i32,
-    /// Its group, in a queue that has such.
-    pub group: Option<i64>,
+    /// Its group, in a queue that has such; its tenant, where those take turns.
+    pub belongs_to: Option<i64>,
     /// It was handed out before.
     pub is_again: bool,
 }
@@ -135,13 +136,18 @@ impl Facts {
             read_at: row.get(READ_AT).as_timestamptz(),
             receipt: row.get(RECEIPT).as_int8(),
             failures: row.get(FAILURES).as_int4().unwrap_or_default(),
-            group: row.get(GROUP).as_int8(),
+            belongs_to: row.get(GROUP).as_int8(),
             is_again: row.get(ATTEMPTS).as_int4().unwrap_or_default() > 0,
         }
     }
 
     pub fn id(&self) -> i64 {
         self.place.id
+    }
+
+    /// Its group, where messages of one are handed out one after the other.
+    pub fn group(&self, q: &Queue) -> Option<i64> {
+        self.belongs_to.filter(|_| q.options.has_groups())
     }
 
     pub fn is_leased(&self, now: Micros) -> bool {
@@ -217,7 +223,7 @@ impl Change {
         Change {
             rank: row.place.rank,
             id: row.place.id,
-            group: row.group,
+            group: row.group(q),
             is_new: false,
             was: Some(row.standing(q)),
             now: match after {

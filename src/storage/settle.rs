@@ -169,7 +169,7 @@ pub fn extend(
     mut may: impl FnMut(Option<Micros>) -> bool,
 ) -> Vec<Change> {
     each(q, list, |space, facts| {
-        if (facts.group.is_some() && !facts.is_leased(now)) || !may(facts.due) {
+        if (facts.group(q).is_some() && !facts.is_leased(now)) || !may(facts.due) {
             return None;
         }
         let new = space.edited(|new| new[row::DUE] = Value::timestamptz(due));
@@ -246,8 +246,17 @@ pub fn purge(q: &Queue, mut gone: impl FnMut(Change)) {
     }
 }
 
-/// Adds failures to a message whose transaction rolled back, unless somebody has it locked.
-pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
+/// What became of failures that were to be added to a message.
+pub enum Blamed {
+    Added(Change),
+    /// Somebody holds it, who must be able to settle it at any moment.
+    Held,
+    /// It is gone, or somebody is at it.
+    Gone,
+}
+
+/// Adds failures to a message whose transaction rolled back, unless somebody has it.
+pub fn blame(q: &Queue, id: i64, failures: i64, now: Micros) -> Blamed {
     for _ in 0..AGAIN {
         let _pinned = Pinned::now();
         let mut space = Space::to_write(q);
@@ -257,6 +266,9 @@ pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
             }
             break;
         };
+        if facts.is_leased(now) {
+            return Blamed::Held;
+        }
         let more = i32::try_from(failures).unwrap_or(i32::MAX);
         let failures = facts.failures.saturating_add(more);
         let new = space.edited(|new| {
@@ -265,11 +277,11 @@ pub fn blame(q: &Queue, id: i64, failures: i64) -> Option<Change> {
         });
         let blamed = Facts { failures, ..facts };
         if space.update(&facts.place, &new) {
-            return Some(Change::of(q, &facts, &After::Is(blamed)));
+            return Blamed::Added(Change::of(q, &facts, &After::Is(blamed)));
         }
         if !space.is_moved(&facts.place) {
             break;
         }
     }
-    None
+    Blamed::Gone
 }

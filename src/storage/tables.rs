@@ -73,9 +73,9 @@ fn groups_index(table: &str) -> String {
 }
 
 /// The indexes of a table beside its primary key.
-pub(super) fn indexes(table: &str, has_groups: bool) -> Vec<String> {
+pub(super) fn indexes(table: &str, has_groups_index: bool) -> Vec<String> {
     let mut list = vec![ranks_index(table), expiry_index(table)];
-    if has_groups {
+    if has_groups_index {
         list.push(groups_index(table));
     }
     list
@@ -99,7 +99,7 @@ pub fn next_number() -> Result<i32> {
 #[derive(Clone, Copy)]
 pub struct Made {
     pub durable: bool,
-    pub has_groups: bool,
+    pub has_groups_index: bool,
 }
 
 /// Makes the relations of the queue with this number, owned by `owner`: its view, its archive's view.
@@ -154,7 +154,7 @@ pub fn create(n: i32, name: &str, owner: Oid, made: Made) -> Result<(Oid, Oid)> 
                 ),
             ],
         )?;
-        run(spi, &indexes(&format!("q_{n}"), made.has_groups))?;
+        run(spi, &indexes(&format!("q_{n}"), made.has_groups_index))?;
         give(spi, n, owner)?;
         for view in [name.to_owned(), archive_of(name)] {
             let to = role_name(spi, owner)?;

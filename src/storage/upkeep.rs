@@ -65,7 +65,7 @@ pub fn exhume(q: &Queue, places: &[Place], now: Micros) -> Vec<Corpse> {
                 headers: row[row::HEADERS],
                 priority: RANKS - 1 - facts.place.rank,
                 group_key: row[row::GROUP_KEY].as_text(),
-                group: facts.group,
+                group: facts.group(q),
                 failures: facts.failures(now),
                 last_error: if lease_ended {
                     Some(LEASE_ENDED.to_owned())

@@ -93,6 +93,18 @@ pub fn take_failures(q: &Queue) -> Vec<(i64, i64)> {
     })
 }
 
+/// Failures that were taken and cannot be written now: somebody will.
+pub fn keep_failures(q: &Queue, id: i64, n: i64) {
+    MEMORY.with(|m| {
+        let mut memory = m.borrow_mut();
+        let is_it = |w: &(i32, Oid, i64, i64)| (w.1, w.2, w.3) == (q.storage, id, n);
+        if let Some(at) = memory.written.iter().rposition(is_it) {
+            memory.written.remove(at);
+            memory.remember(q.storage, id, n);
+        }
+    });
+}
+
 impl Memory {
     fn remember(&mut self, storage: Oid, id: i64, n: i64) {
         if blames::add(storage, id, n) {

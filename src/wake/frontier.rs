@@ -4,7 +4,8 @@
 //! snapshot, then rows are walked, and at last what was seen is published. What this transaction
 //! has itself made ready is in no lane yet, and is looked at beside.
 
-use super::groups::{self, Passed};
+use super::fair;
+use super::groups;
 use super::positions::{self, Positions};
 use super::{counts, suspects, touch};
 use crate::catalog::{Outline, Queue};
@@ -16,7 +17,7 @@ use crate::pg::waiters::Calls;
 use crate::settings;
 use pg_broker_core::board::{DEFAULT_RANK, Key, RANKS, RankTicket, names_rank};
 use pg_broker_core::frontier::{Dated, OwnTicket, Span, Ticket};
-use pg_broker_core::groups::{Note, Ticket as GroupsTicket, bucket};
+use pg_broker_core::groups::{Note, Ticket as GroupsTicket};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -45,7 +46,7 @@ struct Rank {
     any: bool,
     to_the_end: bool,
     /// What a reader who wants only some messages has seen beyond that.
-    by_filter: Option<SeenByFilter>,
+    by_filter: Option<Box<SeenByFilter>>,
 }
 
 /// Looked at by a reader who left what he does not want.
@@ -75,10 +76,12 @@ impl Rank {
             waiting: Dated::default(),
             any: false,
             to_the_end: false,
-            by_filter: mine.map(|ticket| SeenByFilter {
-                ticket,
-                seen: Vec::new(),
-                waiting: Dated::default(),
+            by_filter: mine.map(|ticket| {
+                Box::new(SeenByFilter {
+                    ticket,
+                    seen: Vec::new(),
+                    waiting: Dated::default(),
+                })
             }),
         }
     }
@@ -98,11 +101,14 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 
 /// What one reader has to look at, and what it has seen.
 pub struct Looks {
-    key: Key,
-    ticket: Option<RankTicket>,
+    pub(super) key: Key,
+    /// None: all is looked at, and nobody is told of it.
+    pub ticket: Option<RankTicket>,
     ranks: Vec<(usize, Rank)>,
     /// In a queue with groups.
-    groups: Option<GroupsTicket>,
+    pub(super) groups: Option<GroupsTicket>,
+    /// In a queue whose tenants take turns: whether any has messages waiting.
+    pub any_tenant: Option<bool>,
     positions: Option<Rc<RefCell<Positions>>>,
 }
 
@@ -152,6 +158,7 @@ impl Looks {
             ticket: None,
             ranks: ranks.collect(),
             groups: None,
+            any_tenant: None,
             positions: None,
         }
     }
@@ -193,13 +200,14 @@ impl Looks {
             if !h.state.is_listed() {
                 return Answer::NotListed;
             }
-            let groups = match q.options.has_groups() {
-                true => h.groups(true).map(|g| g.ticket()),
-                false => None,
-            };
-            if h.state.is_reliable() && groups.is_some() == q.options.has_groups() {
+            let (has_groups, is_fair) = (q.options.has_groups(), q.options.is_fair());
+            let groups = has_groups.then(|| h.groups(true).map(|g| g.ticket()));
+            let tenants = is_fair.then(|| h.round(true).map(|r| !r.places().is_empty()));
+            let has_room = !matches!(groups, Some(None)) && tenants != Some(None);
+            if h.state.is_reliable() && has_room {
                 Answer::Look(Looks {
-                    groups,
+                    groups: groups.flatten(),
+                    any_tenant: tenants.flatten(),
                     ..hinted(key, h, now, own, positions)
                 })
             } else {
@@ -214,7 +222,7 @@ impl Looks {
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.ranks.iter().all(|(_, r)| r.todo.is_empty())
+        self.any_tenant != Some(true) && self.ranks.iter().all(|(_, r)| r.todo.is_empty())
     }
 
     /// The lowest id to look at.
@@ -258,7 +266,7 @@ impl Looks {
     }
 
     /// Publishes what was seen, and has these looked at again.
-    pub fn finish(self, now: Micros, again: &[Passed]) {
+    pub fn finish(self, now: Micros, again: &[Note]) {
         let Some(ticket) = &self.ticket else { return };
         board::with(self.key, false, |h| {
             for (rank, r) in &self.ranks {
@@ -284,7 +292,7 @@ impl Looks {
                 }
             }
             for p in again {
-                h.report(p.rank as usize, Span::new(p.from, p.to.saturating_add(1)));
+                h.report(p.rank as usize, p.ids());
             }
         });
         self.move_positions(now);
@@ -307,54 +315,6 @@ impl Looks {
                 position.enter(now, batch);
             }
         }
-    }
-
-    /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
-    /// report.
-    pub fn pass(&self, passed: &[Passed]) -> Vec<Passed> {
-        match &self.groups {
-            Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
-            _ => Vec::new(),
-        }
-    }
-
-    /// What a new look at a group needs before its snapshot.
-    pub fn new_ticket(&self) -> Option<GroupsTicket> {
-        board::with(self.key, false, |h| Some(h.groups(false)?.ticket())).flatten()
-    }
-
-    /// The same as `pass`, after such a look.
-    pub fn pass_with(&self, ticket: &GroupsTicket, passed: &[Passed]) -> Vec<Passed> {
-        let mut again = Vec::new();
-        let own = groups::own(self.key);
-        // A few at a time: others want the lock.
-        for part in passed.chunks(256) {
-            let mut refused = [false; 256];
-            let done = board::with(self.key, false, |h| {
-                let has_suspects = h.state.has_suspects();
-                let groups = h.groups(false)?;
-                for (p, refused) in part.iter().zip(&mut refused) {
-                    let note = Note {
-                        group: p.group,
-                        from: p.from,
-                        to: p.to,
-                        rank: p.rank as u32,
-                    };
-                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
-                    *refused = !groups.pass(ticket, note, own, has_suspects);
-                }
-                Some(())
-            });
-            if done.flatten().is_none() {
-                refused.fill(true);
-            }
-            again.extend(
-                part.iter()
-                    .zip(refused)
-                    .filter_map(|(p, r)| r.then_some(*p)),
-            );
-        }
-        again
     }
 }
 
@@ -466,13 +426,20 @@ fn hinted(
         ticket: Some(ticket),
         ranks,
         groups: None,
+        any_tenant: None,
         positions: positions.cloned(),
     }
 }
 
-/// Rows that may be handed out, found by who went through all of them: those that readers would not
-/// look at are reported.
-pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
+/// A row that may be handed out.
+pub struct Found {
+    pub rank: i16,
+    pub id: i64,
+    pub belongs_to: Option<i64>,
+}
+
+/// Such rows, met by who went through all of them: those that readers would not look at are reported.
+pub fn found(q: &Queue, ready: &[Found], now: Micros) {
     // Those of a key that has no token are put off, though they are ready.
     let by = match q.options.limits.rate_key {
         Some(_) => Micros::MAX,
@@ -483,10 +450,11 @@ pub fn found(q: &Queue, ready: &[(i16, i64)], now: Micros) {
         let mut calls = Calls::none();
         board::with(key(q), false, |h| {
             let mut n = 0;
-            for &(rank, id) in part {
-                let rank = usize::try_from(rank).unwrap_or_default();
+            for found in part {
+                let (rank, id) = (usize::try_from(found.rank).unwrap_or_default(), found.id);
                 let is_missed = h.lane(rank, false).is_some_and(|lane| !lane.covers(id, by));
-                if is_missed || h.state.knows_empty(rank) {
+                let is_missed = is_missed || h.state.knows_empty(rank);
+                if is_missed && !fair::covers(h, found) {
                     h.report(rank, Span::one(id));
                     n += 1;
                 }

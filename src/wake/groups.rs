@@ -4,6 +4,7 @@
 //! A lock on a group is held to the end of the transaction by whoever looks for its next message to
 //! hand it out, so that two never do so at a time.
 
+use super::frontier::Looks;
 use super::{frontier, touch};
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
@@ -15,7 +16,7 @@ use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::{Key, RANKS};
 use pg_broker_core::frontier::Span;
-use pg_broker_core::groups::{Known, Note, UNKNOWN, bucket};
+use pg_broker_core::groups::{Groups, Known, NOTES, Note, Taken, Ticket, UNKNOWN, bucket};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -28,6 +29,8 @@ struct Stake {
     is_in: bool,
     /// Its lock was taken in the savepoint of this level.
     taken: Option<i32>,
+    /// It was taken before the read in progress asked for it, and not for that alone.
+    is_kept: bool,
     /// The lowest id of the messages that it sent.
     sent: Option<i64>,
     /// It has been told that they are coming.
@@ -45,6 +48,8 @@ struct Stakes {
 
 thread_local! {
     static STAKES: RefCell<Vec<Stakes>> = const { RefCell::new(Vec::new()) };
+    /// Groups whose locks go with the savepoint that is being undone.
+    static FREED: RefCell<Vec<(Key, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn on<R>(q: &Queue, what: impl FnOnce(&mut Stakes) -> R) -> R {
@@ -68,15 +73,6 @@ fn on<R>(q: &Queue, what: impl FnOnce(&mut Stakes) -> R) -> R {
     })
 }
 
-/// What came of taking a group.
-pub enum Taken {
-    Ours(Known),
-    /// Somebody else has it.
-    Busy,
-    /// This transaction has too many.
-    Full,
-}
-
 /// Takes a group for this transaction, to its end.
 pub fn take(q: &Queue, group: i64) -> Taken {
     let is_ours = on(q, |s| {
@@ -85,6 +81,7 @@ pub fn take(q: &Queue, group: i64) -> Taken {
         if !is_taken && s.taken >= holders::most_groups() {
             return None;
         }
+        stake.is_kept = is_taken;
         let is_ours = is_taken || holders::try_take_group(s.storage, group);
         if is_ours && !is_taken {
             stake.taken = Some(xact::level());
@@ -99,17 +96,21 @@ pub fn take(q: &Queue, group: i64) -> Taken {
     }
 }
 
-/// Nothing was done with a group that was taken: somebody else may take it now.
+/// Nothing was done with a group that was taken: somebody else may take it now, unless the transaction
+/// has had it before.
 pub fn give_up(q: &Queue, group: i64) {
-    on(q, |s| {
-        if let Some(stake) = s.groups.get_mut(&group)
-            && stake.taken == Some(xact::level())
-        {
+    let is_free = on(q, |s| match s.groups.get_mut(&group) {
+        Some(stake) if !stake.is_kept && stake.taken == Some(xact::level()) => {
             stake.taken = None;
             s.taken -= 1;
             holders::let_group_go(s.storage, group);
+            stake.is_in
         }
+        _ => false,
     });
+    if is_free {
+        leave_for_a_moment(frontier::key(q), group);
+    }
 }
 
 /// The transaction has taken, or has changed, a group. Only after this may it look for its next
@@ -169,7 +170,9 @@ pub fn learn(q: &Queue, group: i64, known: &Known, low: i64, clean: i64) {
     let key = frontier::key(q);
     if settings::HINTS.get() && !touch::has_touched(key) {
         board::with(key, false, |h| {
-            if let Some(groups) = h.groups(false) {
+            if !h.state.has_suspects()
+                && let Some(groups) = h.groups(false)
+            {
                 groups.learn(group, known, low, clean);
             }
         });
@@ -186,15 +189,6 @@ pub fn sent(q: &Queue, group: i64, id: i64) {
     }
 }
 
-/// Messages that were passed because their group was busy.
-#[derive(Clone, Copy)]
-pub struct Passed {
-    pub group: i64,
-    pub rank: i16,
-    pub from: i64,
-    pub to: i64,
-}
-
 /// In how many groups of each bucket the transaction is.
 pub(super) fn own(key: Key) -> HashMap<usize, u32> {
     STAKES.with(|s| {
@@ -209,38 +203,78 @@ pub(super) fn own(key: Key) -> HashMap<usize, u32> {
     })
 }
 
-fn report(h: &mut Held, note: Note) {
-    h.report(
-        note.rank as usize,
-        Span::new(note.from, note.to.saturating_add(1)),
-    );
+impl Looks {
+    /// Messages were met and passed because their group was busy. Gives those that nobody is bound to
+    /// report.
+    pub fn pass(&self, passed: &[Note]) -> Vec<Note> {
+        match &self.groups {
+            Some(ticket) if !passed.is_empty() => self.pass_with(ticket, passed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a new look at a group needs before its snapshot.
+    pub fn new_ticket(&self) -> Option<Ticket> {
+        board::with(self.key, false, |h| Some(h.groups(false)?.ticket())).flatten()
+    }
+
+    /// The same as `pass`, after such a look.
+    pub fn pass_with(&self, ticket: &Ticket, passed: &[Note]) -> Vec<Note> {
+        let mut again = Vec::new();
+        let own = own(self.key);
+        // A few at a time: others want the lock.
+        for part in passed.chunks(256) {
+            let mut refused = [false; 256];
+            let done = board::with(self.key, false, |h| {
+                let has_suspects = h.state.has_suspects();
+                let groups = h.groups(false)?;
+                for (p, refused) in part.iter().zip(&mut refused) {
+                    let own = own.get(&bucket(p.group)).copied().unwrap_or(0);
+                    *refused = !groups.pass(ticket, *p, own, has_suspects);
+                }
+                Some(())
+            });
+            if done.flatten().is_none() {
+                refused.fill(true);
+            }
+            again.extend(
+                part.iter()
+                    .zip(refused)
+                    .filter_map(|(p, r)| r.then_some(*p)),
+            );
+        }
+        again
+    }
+}
+
+/// Does something to what is kept of a queue's groups, and reports the notes that this gives. Gives how
+/// many they were.
+fn report(h: &mut Held, what: impl FnOnce(&mut Groups, &mut dyn FnMut(Note))) -> usize {
+    let mut notes = [None; NOTES];
+    let mut found = 0;
+    if let Some(groups) = h.groups(false) {
+        what(groups, &mut |note| {
+            if let Some(place) = notes.get_mut(found) {
+                *place = Some(note);
+                found += 1;
+            }
+        });
+    }
+    for note in notes.iter().flatten() {
+        h.report(note.rank as usize, note.ids());
+    }
+    found
 }
 
 /// Tells the board of groups, a part at a time; reports what `tell` gives, and wakes as many.
-fn tell(
-    key: Key,
-    groups: &[i64],
-    tell: impl Fn(&mut pg_broker_core::groups::Groups, i64, &mut dyn FnMut(Note)),
-) {
+fn tell(key: Key, groups: &[i64], tell: impl Fn(&mut Groups, i64, &mut dyn FnMut(Note))) {
     let now = time::now();
     for part in groups.chunks(PART) {
         let mut calls = Calls::none();
         board::with(key, false, |h| {
             let mut n = 0;
             for group in part {
-                // No more than the notes that there are.
-                let mut notes = [None; 64];
-                let mut found = 0;
-                if let Some(groups) = h.groups(false) {
-                    tell(groups, *group, &mut |note| {
-                        if let Some(place) = notes.get_mut(found) {
-                            *place = Some(note);
-                            found += 1;
-                        }
-                    });
-                }
-                notes.iter().flatten().for_each(|note| report(h, *note));
-                n += found;
+                n += report(h, |groups, each| tell(groups, *group, each));
             }
             if h.groups(false).is_some_and(|g| g.take_overrun()) {
                 n = Calls::MOST;
@@ -278,7 +312,8 @@ pub(super) fn before_commit() {
     });
 }
 
-/// Others can see what the transaction did, or that it did nothing.
+/// Others can see what the transaction did, or that it did nothing, and may take its groups: not before,
+/// or they would find a group taken, and nobody bound to report it.
 pub(super) fn ended() {
     let list = STAKES.with(|s| std::mem::take(&mut *s.borrow_mut()));
     for stakes in list {
@@ -307,15 +342,32 @@ pub(super) fn ended() {
 
 /// The locks of a savepoint that comes to nothing are gone.
 pub(super) fn savepoint_aborted(level: i32) {
+    let mut freed = Vec::new();
     STAKES.with(|s| {
         for stakes in s.borrow_mut().iter_mut() {
-            for stake in stakes.groups.values_mut() {
+            for (group, stake) in &mut stakes.groups {
                 if stake.taken.is_some_and(|at| at >= level) {
                     stake.taken = None;
                     stakes.taken -= 1;
+                    freed.push((stakes.key, *group));
                 }
             }
         }
+    });
+    FREED.with(|f| f.borrow_mut().extend(freed));
+}
+
+/// They are now: who met them taken is to look again. The transaction itself stays in.
+pub(super) fn part_unlocked() {
+    for (key, group) in FREED.with(|f| std::mem::take(&mut *f.borrow_mut())) {
+        leave_for_a_moment(key, group);
+    }
+}
+
+fn leave_for_a_moment(key: Key, group: i64) {
+    tell(key, &[group], |groups, group, report| {
+        groups.leave(group, report);
+        groups.enter(group);
     });
 }
 
@@ -341,15 +393,5 @@ pub(super) fn prepared() {
 
 /// A prepared transaction has ended, or it is not known which there are.
 pub(super) fn forget(h: &mut Held) {
-    let mut notes = [None; 64];
-    let mut found = 0;
-    if let Some(groups) = h.groups(false) {
-        groups.forget(|note| {
-            if let Some(place) = notes.get_mut(found) {
-                *place = Some(note);
-                found += 1;
-            }
-        });
-    }
-    notes.iter().flatten().for_each(|note| report(h, *note));
+    report(h, |groups, each| groups.forget(each));
 }

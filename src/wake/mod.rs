@@ -3,6 +3,7 @@
 
 pub mod counts;
 pub mod deliveries;
+pub mod fair;
 pub mod flight;
 pub mod frontier;
 pub mod groups;
@@ -38,7 +39,6 @@ impl Endings for Session {
         lease::ended();
         touch::commit();
         flight::leave(i32::MIN);
-        groups::ended();
         totals::commit();
         deliveries::commit();
         // After the board knows: who is woken looks there.
@@ -46,6 +46,12 @@ impl Endings for Session {
     }
     fn told() {
         opened::told();
+    }
+    fn unlocked() {
+        groups::ended();
+    }
+    fn part_unlocked() {
+        groups::part_unlocked();
     }
     fn prepare() {
         lease::ended();
@@ -62,7 +68,6 @@ impl Endings for Session {
     fn abort(blame: bool) {
         lease::ended();
         touch::abort();
-        groups::ended();
         counts::abort();
         flight::leave(i32::MIN);
         waiting::abort();

@@ -59,10 +59,20 @@ pub struct Common {
     pub highest: AtomicI64,
     pub calls: AtomicU64,
     pub tokens: AtomicU64,
-    /// Most messages belong to one of a few groups.
-    pub grouped: bool,
+    pub kind: Kind,
     /// Nothing is done that has readers look at everything again.
     pub calm: bool,
+}
+
+/// What a queue makes of messages that belong together.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Plain,
+    /// Most messages belong to one of a few groups.
+    Grouped,
+    /// They belong to a few tenants, which take turns.
+    Fair,
 }
 
 #[derive(Clone)]
@@ -194,11 +204,12 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The group of message n.
-    fn group(&self) -> &'static str {
-        match self.common.grouped {
-            true => "nullif('g' || n % 13, 'g0')",
-            false => "NULL::text",
+    /// The group of message n, and its headers.
+    fn belongs(&self) -> (&'static str, &'static str) {
+        match self.common.kind {
+            Kind::Plain => ("NULL::text", "NULL::jsonb"),
+            Kind::Grouped => ("nullif('g' || n % 13, 'g0')", "NULL::jsonb"),
+            Kind::Fair => ("NULL::text", "jsonb_build_object('tenant', n % 7)"),
         }
     }
 
@@ -209,11 +220,11 @@ impl<'a> Actor<'a> {
             "NULL" if self.rng.one_in(10) => "'30 milliseconds'",
             _ => "NULL",
         };
+        let (group, headers) = self.belongs();
         let sql = format!(
             "WITH s AS (INSERT INTO sent DEFAULT VALUES RETURNING n) \
              SELECT mq.send('q', to_jsonb(n), delay => {delay}, priority => {priority}, ttl => {ttl}, \
-             group_key => {}) FROM s",
-            self.group()
+             group_key => {group}, headers => {headers}) FROM s"
         );
         if let Some(rows) = self.try_run(&sql).await {
             let id: i64 = rows[0][0].as_deref().unwrap().parse().unwrap();
@@ -223,17 +234,18 @@ impl<'a> Actor<'a> {
 
     async fn send_batch(&mut self) {
         let (many, delay) = (1 + self.rng.below(30), self.delay());
+        let (group, headers) = self.belongs();
         let sql = match self.rng.below(3) {
             0 => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
-                 INSERT INTO mq.q (body, priority, group_key) SELECT to_jsonb(n), 4 + n % 3, {} FROM s",
-                self.group()
+                 INSERT INTO mq.q (body, priority, group_key, headers) \
+                 SELECT to_jsonb(n), 4 + n % 3, {group}, {headers} FROM s"
             ),
             _ => format!(
                 "WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq') FROM generate_series(1, {many}) RETURNING n) \
                  SELECT mq.send_batch('q', (SELECT array_agg(to_jsonb(n)) FROM s), delay => {delay}, \
-                 group_keys => (SELECT array_agg({}) FROM s))",
-                self.group()
+                 group_keys => (SELECT array_agg({group}) FROM s), \
+                 headers => (SELECT array_agg({headers}) FROM s))"
             ),
         };
         self.try_run(&sql).await;

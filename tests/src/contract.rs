@@ -18,7 +18,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "create_queue",
         "queue durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
          max_bytes archive_retention notify segment_size single_active ordering rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight \
-         if_not_exists",
+         fair_by if_not_exists",
     ),
     (
         "alter_queue",
@@ -249,7 +249,7 @@ async fn columns(cx: Cx) {
             "queues",
             "queue owner durable visibility max_failures dead_letter backoff ttl dedup_window max_length overflow \
              max_bytes archive_retention notify paused paused_until created_at segment_size ordering \
-             single_active active_pid rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight",
+             single_active active_pid rate_limit rate_interval rate_burst rate_key max_in_flight group_max_in_flight fair_by",
         ),
         (
             "metrics",

@@ -14,6 +14,9 @@ tests![
     in_order_without_hints,
     in_order_across_segments,
     strict_order,
+    by_the_first_of_each,
+    given_back_and_found,
+    acked_while_others_roll_back,
     behind_a_hundred_thousand
 ];
 
@@ -238,6 +241,125 @@ async fn work(c: &Conn, rows: &[Vec<Option<String>>], rng: &mut Rng) {
         if !is_done {
             failed.push(group);
         }
+    }
+}
+
+/// A group's turn is that of its first message, by its priority, also where readers have passed the
+/// others, and where they look at everything.
+async fn by_the_first_of_each(cx: Cx) {
+    let c = cx.connect().await;
+    for hints in ["on", "off"] {
+        c.run(&format!("SET pg_broker.hints = {hints}")).await;
+        for ordering in ["group", "strict"] {
+            c.run(&format!(
+                "SELECT mq.create_queue('q', ordering => '{ordering}')"
+            ))
+            .await;
+            let is_strict = ordering == "strict";
+            for (body, priority, group) in [
+                ("a1", 1, "'a'"),
+                ("a2", 9, "'a'"),
+                ("b", 5, "'b'"),
+                ("free", 3, "NULL"),
+            ] {
+                let group = if is_strict { "NULL" } else { group };
+                c.run(&format!(
+                    "SELECT mq.send_text('q', '{body}', priority => {priority}, group_key => {group})"
+                ))
+                .await;
+            }
+            let next = "SELECT coalesce((SELECT body #>> '{}' FROM mq.read('q')), 'nothing')";
+            let ack = "SELECT count(mq.ack('q', id)) FROM mq.q WHERE state = 'leased'";
+            let mut got = Vec::new();
+            for _ in 0..4 {
+                got.push(c.text(next).await);
+                if is_strict {
+                    c.run(ack).await;
+                }
+            }
+            if !is_strict {
+                c.run(ack).await;
+                got.push(c.text(next).await);
+            }
+            let expected: &[&str] = match is_strict {
+                true => &["a1", "a2", "b", "free"],
+                false => &["b", "free", "a1", "nothing", "a2"],
+            };
+            assert_eq!(got, expected, "hints {hints}, {ordering}");
+            c.run("SELECT mq.drop_queue('q')").await;
+        }
+    }
+}
+
+/// A group is taken, and given back, by sessions that all want it: whoever finds it taken by one who is
+/// about to leave is told when he has left.
+async fn given_back_and_found(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_queue('q', ordering => 'group'); \
+           SELECT mq.send('q', to_jsonb(n), group_key => 'a') FROM generate_series(1, 2) n",
+    )
+    .await;
+    for round in 0..12 {
+        let sessions: Vec<_> = (0..4)
+            .map(|_| {
+                let cx = cx.clone();
+                spawn(async move {
+                    let c = cx.connect().await;
+                    for n in 0..120 {
+                        c.run("BEGIN; SELECT mq.read('q'); ").await;
+                        c.run(["ROLLBACK", "SELECT mq.release('q', id) FROM mq.q; COMMIT"][n % 2])
+                            .await;
+                    }
+                })
+            })
+            .collect();
+        for session in sessions {
+            session.await.expect("a session");
+        }
+        c.run("SELECT mq.release('q', id) FROM mq.q").await;
+        let found = c.rows("SELECT id FROM mq.read('q', 2)").await;
+        assert_eq!(found.len(), 2, "round {round}");
+        c.run("SELECT mq.release('q', id) FROM mq.q").await;
+    }
+}
+
+/// Somebody's rollback is counted by whoever reads next, and not while another has the message: he can
+/// settle it at any moment.
+async fn acked_while_others_roll_back(cx: Cx) {
+    let c = cx.connect().await;
+    c.run(
+        "SELECT mq.create_queue('q'); \
+           SELECT mq.send('q', to_jsonb(n)) FROM generate_series(1, 4000) n",
+    )
+    .await;
+    let sessions: Vec<_> = (0..5)
+        .map(|n| {
+            let cx = cx.clone();
+            spawn(async move {
+                let (c, mut rng) = (cx.connect().await, Rng::new(n));
+                loop {
+                    c.run("BEGIN").await;
+                    let hands = c.hands("'q', 5, '1 hour'").await;
+                    if rng.one_in(3) {
+                        c.run("DO $$BEGIN RAISE division_by_zero; EXCEPTION WHEN OTHERS THEN NULL; END$$")
+                            .await;
+                        c.run("ROLLBACK").await;
+                        continue;
+                    }
+                    c.run("COMMIT").await;
+                    if hands.is_empty() {
+                        return;
+                    }
+                    for hand in hands {
+                        assert!(c.settle("ack", "q", &hand).await, "{hand:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for session in sessions {
+        session.await.expect("a session");
     }
 }
 

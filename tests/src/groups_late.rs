@@ -10,6 +10,7 @@ tests![
     late_and_popped,
     late_behind_a_savepoint,
     taken_in_a_savepoint,
+    asked_for_more,
 ];
 
 /// A message with a lower id is committed while one behind it is held: it waits for that.
@@ -123,4 +124,46 @@ async fn taken_in_a_savepoint(cx: Cx) {
     c.run("RELEASE t").await;
     c.run("ROLLBACK TO s").await;
     assert_eq!(reads(&x, 1).await, "m1");
+}
+
+/// Who holds messages of a group and asks for more in the same transaction keeps the group, though it
+/// gets none.
+async fn asked_for_more(cx: Cx) {
+    let [a, b, r, x] = sessions(&cx).await;
+    a.run("BEGIN").await;
+    send(&a, "late").await;
+    send(&b, "b1").await;
+    r.run("BEGIN").await;
+    assert_eq!(reads(&r, 1).await, "b1");
+    a.run("COMMIT").await;
+    r.warnings();
+    assert_eq!(reads(&r, 9).await, "", "behind b1, which is r's own");
+    assert!(r.warnings().is_empty());
+    assert_eq!(reads(&x, 9).await, "", "r holds b1");
+    r.run("ROLLBACK").await;
+    x.run("SELECT mq.purge_queue('q')").await;
+    // The same within one statement.
+    a.run("BEGIN; SELECT pg_advisory_lock(7)").await;
+    send(&a, "late").await;
+    send(&b, "b1").await;
+    r.run("BEGIN").await;
+    r.run(
+        "CREATE FUNCTION pg_temp.reads_twice() RETURNS SETOF jsonb LANGUAGE plpgsql AS $$ BEGIN \
+         RETURN QUERY SELECT body FROM mq.read('q', 1, '1 hour'); \
+         PERFORM pg_advisory_xact_lock(7); \
+         RETURN QUERY SELECT body FROM mq.read('q', 9, '1 hour'); END $$",
+    )
+    .await;
+    let twice = r.text("SELECT string_agg(t #>> '{}', ' ') FROM pg_temp.reads_twice() t");
+    let committed = async {
+        b.until_blocked(r.pid).await;
+        a.run("COMMIT; SELECT pg_advisory_unlock(7)").await;
+    };
+    let (twice, ()) = tokio::join!(twice, committed);
+    assert_eq!(twice, "b1");
+    assert_eq!(reads(&x, 9).await, "", "r holds b1");
+    r.run("COMMIT").await;
+    assert_eq!(reads(&x, 9).await, "", "b1 is leased");
+    settle(&r, "ack", "b1").await;
+    assert_eq!(reads(&x, 9).await, "late");
 }

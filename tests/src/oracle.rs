@@ -168,7 +168,7 @@ impl Both {
     }
 
     async fn hand_out(&mut self, s: usize, verb: &str, many: u32, lease: &str) {
-        let blame = std::mem::take(self.blame(s));
+        let mut blame = std::mem::take(self.blame(s));
         let lease = match verb {
             "read" => format!(", '{lease}'"),
             _ => String::new(),
@@ -188,8 +188,16 @@ impl Both {
                 format!("{columns} mq.{verb}('q', {many}{lease}{filter})"),
             )
             .await;
+        let mut held = Vec::new();
         for (&id, &n) in &blame {
-            self.rows(s, format!("SELECT ref.blame({id}, {n})")).await;
+            let later = self.rows(s, format!("SELECT ref.blame({id}, {n})")).await;
+            if later[0][0].as_deref() == Some("t") {
+                held.push((id, n));
+            }
+        }
+        for (id, n) in held {
+            blame.remove(&id);
+            *self.blame(s).entry(id).or_default() += n;
         }
         let other = self
             .rows(s, format!("{columns} ref.{verb}({many}{lease}{rest})"))

@@ -14,10 +14,15 @@ RETURNS void LANGUAGE sql AS $$
     VALUES (id, coalesce(priority, 4), clock_timestamp() + coalesce(delay, '0'), clock_timestamp() + ttl, n);
 $$;
 
--- Failures of hand-outs that this session has rolled back.
-CREATE FUNCTION ref.blame(who bigint, often int) RETURNS void LANGUAGE sql AS $$
-    WITH l AS MATERIALIZED (SELECT id FROM ref.m WHERE id = who FOR UPDATE SKIP LOCKED)
-    UPDATE ref.m SET failures = failures + often FROM l WHERE m.id = l.id;
+-- Failures of hand-outs that this session has rolled back. True: somebody holds the message now, and
+-- they are counted later.
+CREATE FUNCTION ref.blame(who bigint, often int) RETURNS boolean LANGUAGE sql AS $$
+    WITH h AS MATERIALIZED (
+        SELECT EXISTS (SELECT FROM ref.m WHERE id = who AND receipt IS NOT NULL
+                       AND visible_at > clock_timestamp()) AS held),
+    l AS MATERIALIZED (SELECT m.id FROM ref.m, h WHERE m.id = who AND NOT h.held FOR UPDATE OF m SKIP LOCKED),
+    u AS (UPDATE ref.m SET failures = failures + often FROM l WHERE m.id = l.id)
+    SELECT held FROM h;
 $$;
 
 -- Where a filter is told, only those with the number `n` of that remainder by 3.

@@ -5,7 +5,7 @@
 //! `with_hints` is calm: a cancelled read, upkeep, and more prepared transactions than there is room
 //! for all have readers look at everything again, and would hide a report that is missing.
 
-use crate::actor::{Actor, Common};
+use crate::actor::{Actor, Common, Kind};
 use crate::conn::Conn;
 use crate::figures::agree;
 use crate::harness::{Cx, spawn};
@@ -22,6 +22,8 @@ tests![
     rotating,
     grouped,
     grouped_calm,
+    fair,
+    fair_calm,
     soak
 ];
 
@@ -36,8 +38,7 @@ struct Shape {
     terminations: Option<u64>,
     /// Messages a segment; the least there may be, for those who want many rotations.
     segment: Option<u64>,
-    /// Most messages belong to groups.
-    grouped: bool,
+    kind: Kind,
 }
 
 const ROUND: Duration = Duration::from_millis(1500);
@@ -68,7 +69,7 @@ async fn rotating(cx: Cx) {
         calm: false,
         terminations: Some(10),
         segment: Some(space::LEAST),
-        grouped: false,
+        kind: Kind::Plain,
     };
     stress(cx.clone(), shape).await;
     let segments = space::segments(&cx.connect().await, "q").await;
@@ -85,7 +86,7 @@ async fn grouped(cx: Cx) {
         calm: false,
         terminations: Some(10),
         segment: Some(space::LEAST),
-        grouped: true,
+        kind: Kind::Grouped,
     };
     stress(cx, shape).await;
 }
@@ -99,7 +100,36 @@ async fn grouped_calm(cx: Cx) {
         calm: true,
         terminations: None,
         segment: None,
-        grouped: true,
+        kind: Kind::Grouped,
+    };
+    stress(cx, shape).await;
+}
+
+/// With tenants that take turns, also while their tables change.
+async fn fair(cx: Cx) {
+    let shape = Shape {
+        hints: |n| n % 3 != 0,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: false,
+        terminations: Some(10),
+        segment: Some(space::LEAST),
+        kind: Kind::Fair,
+    };
+    stress(cx, shape).await;
+}
+
+async fn fair_calm(cx: Cx) {
+    let shape = Shape {
+        hints: |_| true,
+        sessions: 8,
+        rounds: 5,
+        round: ROUND,
+        calm: true,
+        terminations: None,
+        segment: None,
+        kind: Kind::Fair,
     };
     stress(cx, shape).await;
 }
@@ -117,7 +147,7 @@ async fn soak(cx: Cx) {
         calm: false,
         terminations: Some(4),
         segment: None,
-        grouped: false,
+        kind: Kind::Plain,
     };
     stress(cx, shape).await;
 }
@@ -131,7 +161,7 @@ async fn run(cx: Cx, hints: fn(usize) -> bool, calm: bool, terminations: Option<
         calm,
         terminations,
         segment: None,
-        grouped: false,
+        kind: Kind::Plain,
     };
     stress(cx, shape).await;
 }
@@ -140,10 +170,14 @@ async fn stress(cx: Cx, shape: Shape) {
     let seed = seed();
     println!("      stress: SEED={seed}");
     let c = cx.connect().await;
-    let ordering = if shape.grouped { "group" } else { "none" };
+    let option = match shape.kind {
+        Kind::Plain => "",
+        Kind::Grouped => ", ordering => 'group'",
+        Kind::Fair => ", fair_by => 'tenant'",
+    };
     c.run(&format!(
-        "SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[], \
-         ordering => '{ordering}')"
+        "SELECT mq.create_queue('q', max_failures => 4, backoff => ARRAY['3 ms', '20 ms']::interval[] \
+         {option})"
     ))
     .await;
     if let Some(segment) = shape.segment {
@@ -158,7 +192,7 @@ async fn stress(cx: Cx, shape: Shape) {
         port: cx.server.port,
         db: cx.db.clone(),
         calm: shape.calm,
-        grouped: shape.grouped,
+        kind: shape.kind,
         ..Common::default()
     });
     for round in 0..shape.rounds {
@@ -263,7 +297,7 @@ async fn everything_is_found(cx: &Cx, c: &Conn, common: &Common, when: &str) {
          state = 'leased' AND visible_at < clock_timestamp() + '10 min'",
     )
     .await;
-    if common.grouped {
+    if common.kind == Kind::Grouped {
         groups_go_on(cx, c, when).await;
         return;
     }

@@ -95,6 +95,8 @@ pub struct QueueState {
     pub lanes: [u32; RANKS],
     /// What is kept of its groups, plus one; 0 for nothing.
     pub groups: u32,
+    /// The same of the turns of its tenants.
+    pub round: u32,
     pub ranks: RankLane,
     suspects: [Suspect; SUSPECTS],
     suspected: u32,
@@ -129,6 +131,7 @@ impl QueueState {
         self.relist_at = 0;
         self.lanes = [0; RANKS];
         self.groups = 0;
+        self.round = 0;
         self.ranks.reset();
         self.suspected = 0;
         self.waiters = Waiters::default();

@@ -24,10 +24,13 @@
 //! All-zero bytes are a queue that was just made. Nothing here allocates or panics; the caller holds
 //! the queue's lock.
 
+use crate::frontier::Span;
+
 /// How many buckets groups are spread over.
 pub const BUCKETS: usize = 128;
 const SLOTS: usize = 128;
-const NOTES: usize = 64;
+/// How many notes there are at most.
+pub const NOTES: usize = 64;
 
 /// The bucket of a group.
 pub fn bucket(group: i64) -> usize {
@@ -83,6 +86,28 @@ pub struct Note {
     pub rank: u32,
 }
 
+impl Note {
+    /// Of one message.
+    pub fn one(group: i64, rank: i16, id: i64) -> Self {
+        Note {
+            group,
+            from: id,
+            to: id,
+            rank: rank.unsigned_abs().into(),
+        }
+    }
+
+    /// What lies between the two is in it, too.
+    pub fn join(&mut self, other: &Note) {
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+    }
+
+    pub fn ids(&self) -> Span {
+        Span::new(self.from, self.to.saturating_add(1))
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Groups {
@@ -112,6 +137,15 @@ pub struct Known {
     pub clean: i64,
     /// Readers have passed messages up to this id.
     pub passed: i64,
+}
+
+/// What came of asking for a group.
+pub enum Taken {
+    Ours(Known),
+    /// Somebody else has it.
+    Busy,
+    /// This transaction has too many.
+    Full,
 }
 
 /// Nothing is known: all has to be looked at.
@@ -259,8 +293,7 @@ impl Groups {
             list.iter_mut()
                 .find(|n| n.group == note.group && n.rank == note.rank)
         }) {
-            there.from = there.from.min(note.from);
-            there.to = there.to.max(note.to);
+            there.join(&note);
             return true;
         }
         match self.notes.get_mut(noted) {
@@ -285,9 +318,11 @@ impl Groups {
             clean: 0,
             passed: b.passed,
         };
-        if let Some(s) = self.slots.get(slot(group)).filter(|s| s.group == group) {
+        // What a prepared transaction has sent, nobody announces.
+        let slot = self.slots.get(slot(group));
+        if let Some(s) = slot.filter(|s| s.group == group && !suspects) {
             known.low = s.low;
-            if s.lates == b.lates && !suspects {
+            if s.lates == b.lates {
                 known.clean = s.clean;
             }
         }

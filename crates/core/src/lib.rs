@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod board;
 pub mod death;
+pub mod fair;
 pub mod frontier;
 pub mod gate;
 pub mod groups;

@@ -293,8 +293,8 @@ fn learned() {
     assert_eq!(g.look_up(H, false).low, 0, "another of the bucket");
     assert_eq!(
         (g.look_up(G, true).low, g.look_up(G, true).clean),
-        (30, 0),
-        "with suspects nobody knows who has what"
+        (0, 0),
+        "with suspects nobody knows what there is, and who has what"
     );
     // What comes lower is below, before anybody can see it; and what comes late makes it worth nothing.
     g.coming(G, 20);

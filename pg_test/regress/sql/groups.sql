@@ -61,6 +61,16 @@ SELECT mq.ack('orders', pg_temp.id_of('orders', 'a3'));
 SELECT pg_temp.reads('orders', 9);
 SELECT mq.purge_queue('orders');
 
+-- No more than so many of a group in one read, and never two reads.
+SELECT mq.alter_queue('orders', group_max_in_flight => 2);
+SELECT count(mq.send_text('orders', g || n, group_key => g)) FROM generate_series(1, 3) n, unnest('{a,b}'::text[]) g;
+SELECT pg_temp.reads('orders', 9);
+SELECT pg_temp.reads('orders', 9) AS nobody_else;
+SELECT mq.ack('orders', pg_temp.id_of('orders', 'a1')), mq.ack('orders', pg_temp.id_of('orders', 'a2'));
+SELECT pg_temp.reads('orders', 9);
+SELECT mq.alter_queue('orders', reset => '{group_max_in_flight}');
+SELECT mq.purge_queue('orders');
+
 -- Messages without a group are in nobody's way.
 SELECT array_length(array_agg(id), 1) FROM mq.send_batch('orders', '{1, 2, 3, 4, 5, 6}', group_keys => '{g, NULL, g, h, NULL, h}') id;
 SELECT pg_temp.reads('orders') AS g;

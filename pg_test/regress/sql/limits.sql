@@ -91,6 +91,8 @@ SELECT pg_temp.failing($$ SELECT mq.create_queue('no', rate_key => 'k') $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('no', max_in_flight => 0) $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('no', group_max_in_flight => 5) $$);
 SELECT pg_temp.failing($$ SELECT mq.create_queue('no', ordering => 'group', group_max_in_flight => 0) $$);
+SELECT pg_temp.failing($$ SELECT mq.create_queue('no', rate_limit => 1, rate_key => 'group_key') $$);
+SELECT pg_temp.failing($$ SELECT mq.alter_queue('few', rate_limit => 1, rate_key => 'group_key') $$);
 SELECT pg_temp.failing($$ SELECT mq.alter_queue('few', rate_interval => '1 s') $$);
 SELECT pg_temp.failing($$ SELECT mq.alter_queue('few', max_in_flight => 1, reset => '{max_in_flight}') $$);
 SELECT pg_temp.failing($$ SELECT mq.alter_queue('few', group_max_in_flight => 1) $$);
