@@ -188,6 +188,14 @@ impl Error {
         }
     }
 
+    pub fn ordered_already(queue: &str) -> Self {
+        Error::NotSupported {
+            what: "read by the header x-pgmq-group",
+            name: format!("queue \"{queue}\", which keeps an order of its own"),
+            hint: "Use pgmq.read: it hands out what is in order.".into(),
+        }
+    }
+
     pub fn renamed_reply_queue(queue: &str) -> Self {
         Error::NotSupported {
             what: "rename",

@@ -44,6 +44,14 @@ impl Taken {
     }
 }
 
+/// What a look comes to at a queue that gives this session nothing now.
+pub(super) fn closed(q: &Queue, now: Micros) -> Option<Taken> {
+    if q.options.is_paused(now) {
+        return Some(Taken::Nothing);
+    }
+    (!active::admits(q)).then_some(Taken::NotOurs)
+}
+
 /// Hands out into `sink`.
 fn hand_out(
     q: &Queue,
@@ -53,11 +61,8 @@ fn hand_out(
     sink: &Sink,
 ) -> Result<Taken> {
     let now = time::now();
-    if q.options.is_paused(now) {
-        return Ok(Taken::Nothing);
-    }
-    if !active::admits(q) {
-        return Ok(Taken::NotOurs);
+    if let Some(nothing) = closed(q, now) {
+        return Ok(nothing);
     }
     let take = match visibility {
         Some(visibility) => Take::Until(time::add(now, visibility)),

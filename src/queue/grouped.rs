@@ -9,8 +9,9 @@ use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::time::Micros;
 use crate::pg::value::Value;
+use crate::queue::limits;
 use crate::queue::note::note;
-use crate::storage::claim::{Claim, Take};
+use crate::storage::claim::{Claim, Gate, Take};
 use crate::storage::grouped::{self, Group};
 use crate::wake::totals::{self, Total};
 use crate::wake::{deliveries, lease, touch};
@@ -100,9 +101,18 @@ pub fn hand_out(
     let Some(lowest) = line.iter().map(|(_, id)| *id).min() else {
         return Ok(0);
     };
+    let mut limits = None;
+    if q.options.limits.hold_back() {
+        limits = limits::enter(q, qty as i64, now)?;
+        if limits.is_none() {
+            return Ok(0);
+        }
+    }
+    let most = limits.as_ref().map_or(qty, |l| l.most(qty));
     let clean = lease::begin();
     let begun = touch::begin(q, lowest);
-    let mut claim = Claim::new(q, qty, None, Take::Until(until), None, now);
+    let gate = limits.as_mut().map(|l| l as &mut dyn Gate);
+    let mut claim = Claim::new(q, most, None, Take::Until(until), None, now).through(gate);
     let mut stopped = HashSet::new();
     for (group, id) in line {
         if claim.is_satisfied() {
@@ -113,9 +123,13 @@ pub fn hand_out(
             stopped.insert(group);
         }
     }
+    let is_over = !claim.is_satisfied();
     let claimed = claim.end();
     lease::end(clean);
     let n = claimed.changes.len();
+    if let Some(limits) = limits {
+        limits.end(n, is_over);
+    }
     deliveries::note(q, claimed.changes.iter().map(|c| c.id));
     note(q, claimed.changes);
     begun.told();

@@ -19,6 +19,7 @@ tests![
     extension_goes,
     unread_messages_wait_for_nobody,
     fifo_survives_plain_readers,
+    options_of_the_queue,
 ];
 
 async fn dropped_in(cx: &Cx) -> Conn {
@@ -418,4 +419,57 @@ async fn fifo_survives_plain_readers(cx: Cx) {
             .await,
         [1, 2, 3]
     );
+}
+
+/// What the other side limits is limited on this one, however it is read.
+async fn options_of_the_queue(cx: Cx) {
+    let c = dropped_in(&cx).await;
+    let other = cx.connect().await;
+    let verbs = [
+        "read('q', 60, 9)",
+        "read_grouped('q', 60, 9)",
+        "read_grouped_rr('q', 60, 9)",
+        "pop('q', 9)",
+    ];
+    for verb in verbs {
+        let take = format!("SELECT msg_id FROM pgmq.{verb}");
+        for option in [
+            "max_in_flight => 2",
+            "rate_limit => 2, rate_interval => '1 hour'",
+        ] {
+            c.run(&format!("SELECT mq.create_queue('q', {option})"))
+                .await;
+            c.run("SELECT pgmq.send_batch('q', array['1', '2', '3']::jsonb[])")
+                .await;
+            c.run("BEGIN").await;
+            assert_eq!(c.ints(&take).await, [1, 2], "{verb} {option}");
+            assert!(other.ints(&take).await.is_empty(), "{verb} {option}");
+            c.run("COMMIT; SELECT mq.drop_queue('q')").await;
+        }
+        c.run("SELECT mq.create_queue('q', single_active => true)")
+            .await;
+        c.run("SELECT pgmq.send_batch('q', array['1', '2']::jsonb[])")
+            .await;
+        let (one, two) = (cx.connect().await, cx.connect().await);
+        one.run("SELECT pgmq.read('q', 0, 1)").await;
+        assert!(two.ints(&take).await.is_empty(), "{verb}: one is active");
+        one.run("SELECT mq.step_down('q')").await;
+        assert_eq!(two.ints(&take).await, [1, 2], "{verb}: two is active now");
+        c.run("SELECT mq.drop_queue('q')").await;
+    }
+    c.run("SELECT mq.create_queue('q', ordering => 'strict')")
+        .await;
+    c.run("SELECT pgmq.send_batch('q', array['1', '2']::jsonb[])")
+        .await;
+    assert_eq!(
+        c.ints("SELECT msg_id FROM pgmq.read('q', 60, 1)").await,
+        [1]
+    );
+    assert!(
+        c.ints("SELECT msg_id FROM pgmq.read('q', 60, 1)")
+            .await
+            .is_empty()
+    );
+    c.refused("SELECT pgmq.read_grouped('q', 60, 1)", "0A000")
+        .await;
 }

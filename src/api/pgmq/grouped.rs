@@ -2,8 +2,9 @@
 
 use super::read::deadline;
 use super::{READ, given, open_named, qty, record, seconds_from_now};
-use crate::catalog::Queue;
-use crate::error::Result;
+use crate::api::receive::closed;
+use crate::catalog::{Ordering, Queue};
+use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel;
 use crate::pg::time;
@@ -61,7 +62,10 @@ fn read(call: &Call, order: Order, is_polling: bool) -> Result<Value> {
     let take = |q: &Queue| {
         let now = time::now();
         let until = seconds_from_now(call, 1, q, now)?;
-        if q.options.is_paused(now) {
+        if q.options.ordering != Ordering::None {
+            return Err(Error::ordered_already(&q.name));
+        }
+        if closed(q, now).is_some() {
             return Ok(0);
         }
         let hand = |row: &[Value]| sink.values(&record(row));

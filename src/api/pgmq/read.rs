@@ -1,7 +1,7 @@
 //! pgmq.read, pgmq.read_with_poll, pgmq.pop.
 
 use super::{READ, given, open_named, qty, record, seconds_from_now};
-use crate::api::receive::{Taken, until_taken};
+use crate::api::receive::{Taken, closed, until_taken};
 use crate::catalog::Queue;
 use crate::error::Result;
 use crate::pg::entry::Call;
@@ -46,8 +46,11 @@ fn read(
     let sink = call.rows();
     let take = |q: &Queue| {
         let now = time::now();
-        if qty == 0 || q.options.is_paused(now) {
+        if qty == 0 {
             return Ok(Taken::Nothing);
+        }
+        if let Some(nothing) = closed(q, now) {
+            return Ok(nothing);
         }
         let take = Take::Until(seconds_from_now(call, 1, q, now)?);
         let hand = |row: &[Value]| sink.values(&record(row));
@@ -75,7 +78,7 @@ fn pop(call: &Call) -> Result<Value> {
     let qty = qty(call, 1)?;
     let now = time::now();
     let sink = call.rows();
-    if qty > 0 && !q.options.is_paused(now) {
+    if qty > 0 && closed(&q, now).is_none() {
         read::hand_out(&q, qty, Take::Away, now, |row| {
             let mut record = record(row);
             // It counts reads, and this is none.
