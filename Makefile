@@ -8,7 +8,7 @@ ONLY ?=
 export PG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up dsn psql down install bench bench-brokers
+.PHONY: help demo test up dsn psql down install install-pgmq bench bench-brokers
 
 help: ## this list
 	@echo 'make TARGET [PG=18|15]'
@@ -34,6 +34,9 @@ down: ## stop the private servers (one of them: PG=18 or PG=15), their data stay
 
 install: ## install into any existing server: PG_CONFIG=/path/to/pg_config
 	@scripts/install $(PG_CONFIG)
+
+install-pgmq: ## install the drop-in for pgmq (PG=…, or PG_CONFIG=… beside an installed pg_broker)
+	@scripts/install-pgmq $(or $(PG_CONFIG),$(PG))
 
 bench: ## measure against pgmq and hand-written SQL; results go to bench/
 	@scripts/bench $(ARGS)

@@ -127,6 +127,9 @@ COMMENT ON FUNCTION mq.extend_batch IS
 COMMENT ON FUNCTION mq.redrive IS
   'Sends dead letters of a queue back to where each came from, or to the queue named by "to": those with the given ids, or all, at most max. Returns how many. Needs ownership of the dead-letter queue and INSERT on the target.';
 
+COMMENT ON FUNCTION mq.import_pgmq IS
+  'Moves the queues of a pgmq in schema pgmq here, those named or all, with archives, ids, read counts and visibility; its tables are set aside in schema pgmq_before, where the drop-in finds topics and notifications. Returns each queue with how many messages and archived ones. For superusers.';
+
 -- Exchanges -----------------------------------------------------------------
 
 COMMENT ON FUNCTION mq.create_exchange IS

@@ -25,6 +25,10 @@ pub enum State {
     DependentObjects,
     ActiveTransaction,
     ObjectInUse,
+    NotNull,
+    NullNotAllowed,
+    NegativeLimit,
+    Raised,
     Broken,
     FeatureNotSupported,
     Internal,
@@ -150,6 +154,11 @@ pub enum Error {
     NoReplyQueue,
     #[error("the catalog of queue \"{0}\" is incomplete")]
     BrokenQueue(String),
+    #[error("permission denied for schema pgmq")]
+    PgmqDenied,
+    /// In the words of pgmq, which its clients know.
+    #[error("{1}")]
+    AsPgmq(State, String),
     #[error("{0}")]
     Internal(String),
 }
@@ -176,6 +185,14 @@ impl Error {
             argument,
             why: why.into(),
             hint: Some(hint.into()),
+        }
+    }
+
+    pub fn ordered_already(queue: &str) -> Self {
+        Error::NotSupported {
+            what: "read by the header x-pgmq-group",
+            name: format!("queue \"{queue}\", which keeps an order of its own"),
+            hint: "Use pgmq.read: it hands out what is in order.".into(),
         }
     }
 
@@ -220,6 +237,7 @@ impl Error {
             Error::Full { .. } | Error::TooManyGroups(_) => State::ConfigurationLimitExceeded,
             Error::NotOwner(_)
             | Error::NotExchangeOwner(_)
+            | Error::PgmqDenied
             | Error::PublishDenied { .. }
             | Error::Planted(_)
             | Error::Denied { .. }
@@ -239,6 +257,7 @@ impl Error {
             | Error::NoReplyQueue
             | Error::BrokenExchange(_)
             | Error::BrokenQueue(_) => State::Broken,
+            Error::AsPgmq(state, _) => *state,
             Error::Internal(_) => State::Internal,
         }
     }

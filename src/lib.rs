@@ -63,7 +63,12 @@ pgrx::extension_sql_file!(
     requires = ["exchanges"]
 );
 pgrx::extension_sql_file!(
+    "../sql/09_import.sql",
+    name = "import",
+    requires = ["requests"]
+);
+pgrx::extension_sql_file!(
     "../sql/90_comments.sql",
     name = "comments",
-    requires = ["requests"]
+    requires = ["import"]
 );

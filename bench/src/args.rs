@@ -23,7 +23,7 @@ usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broke
   --delayed-seconds S  how long the workload delayed goes on (60)
   --queues N         queues in the workload thousand (1000)
   --only A,B         only these workloads (see --list)
-  --sides A,B        only these sides: ours, pgmq, sql, plain
+  --sides A,B        only these sides: ours, dropin, pgmq, sql, plain
   --quick            one-second rounds, a small backlog, five-second minutes: does it work?
   --check            fail when a figure misses its floor
   --threads N        threads of the client program (1)

@@ -71,7 +71,9 @@ async fn bench(args: &Args) -> Result<ExitCode> {
     let wanted = |key: &str| args.only.is_empty() || args.only.iter().any(|only| only == key);
 
     let load_before = load();
-    let preload = sides.iter().any(|side| side.name == "ours");
+    let preload = sides
+        .iter()
+        .any(|side| ["ours", "dropin"].contains(&side.name));
     eprintln!("bench: starting a private PostgreSQL {}", args.pg);
     let server = Server::start(
         &root,

@@ -12,6 +12,7 @@ pub const QUIET: &str = "#66727f";
 pub fn colour(side: &str) -> &'static str {
     match side {
         "ours" => "#0b6e6e",
+        "dropin" => "#5c9a6b",
         "pgmq" => "#d9822b",
         "plain" => "#a3475c",
         _ => "#7a86b8",

@@ -6,6 +6,7 @@ mod exchanges;
 mod limits;
 mod observe;
 mod options;
+mod pgmq;
 mod publish;
 mod queues;
 mod receive;

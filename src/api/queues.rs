@@ -1,7 +1,7 @@
 //! mq.create_queue, mq.alter_queue, mq.drop_queue, mq.rename_queue, mq.pause, mq.resume.
 
 use super::{args, limits, options};
-use crate::catalog::{self, Options, Queue, Right};
+use crate::catalog::{self, Options, Queue, Right, companion};
 use crate::error::{Error, Result};
 use crate::pg::entry::Call;
 use crate::pg::rel::{self, Lock};
@@ -33,7 +33,7 @@ pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
 
 /// Refuses when a queue, or anything else in schema mq, has one of the names that queue `name`
 /// will take. Two that want the same name go one after the other.
-fn reserve(name: &str, also: &[String]) -> Result<()> {
+pub(super) fn reserve(name: &str, also: &[String]) -> Result<()> {
     let mut wanted = vec![name.to_owned(), archive_of(name)];
     for other in also {
         wanted.extend([other.clone(), archive_of(other)]);
@@ -162,6 +162,7 @@ fn drop_queue(call: &Call) -> Result<Value> {
         other => other?,
     };
     if !cascade {
+        companion::leaves(&name)?;
         refuse_dependents(&q)?;
     }
     life::drop(&q, cascade)?;

@@ -44,6 +44,14 @@ impl Taken {
     }
 }
 
+/// What a look comes to at a queue that gives this session nothing now.
+pub(super) fn closed(q: &Queue, now: Micros) -> Option<Taken> {
+    if q.options.is_paused(now) {
+        return Some(Taken::Nothing);
+    }
+    (!active::admits(q)).then_some(Taken::NotOurs)
+}
+
 /// Hands out into `sink`.
 fn hand_out(
     q: &Queue,
@@ -53,11 +61,8 @@ fn hand_out(
     sink: &Sink,
 ) -> Result<Taken> {
     let now = time::now();
-    if q.options.is_paused(now) {
-        return Ok(Taken::Nothing);
-    }
-    if !active::admits(q) {
-        return Ok(Taken::NotOurs);
+    if let Some(nothing) = closed(q, now) {
+        return Ok(nothing);
     }
     let take = match visibility {
         Some(visibility) => Take::Until(time::add(now, visibility)),
@@ -98,10 +103,11 @@ fn is_in_the_way(q: &Queue) -> bool {
     !rival::is_in_block() && rival::is_waited_for(&relations, Lock::Write)
 }
 
-/// Has `take` take from a queue until it took something, or the time is over.
+/// Has `take` take from a queue until it took something, or the time is over. `again` opens it anew, by
+/// its name.
 pub(super) fn until_taken(
     mut q: Rc<Queue>,
-    right: Right,
+    again: impl Fn(&str) -> Result<Rc<Queue>>,
     deadline: Option<Micros>,
     take: impl Fn(&Queue) -> Result<Taken>,
 ) -> Result<()> {
@@ -127,7 +133,7 @@ pub(super) fn until_taken(
         let waiting = waiting.get_or_insert_with(|| Waiting::until(deadline));
         waiting.join(&q);
         waiting.looking();
-        q = catalog::open(&name, Lock::Write, right)?;
+        q = again(&name)?;
     }
     if let Some(waiting) = waiting {
         waiting.leave();
@@ -149,7 +155,8 @@ fn read_messages(call: &Call) -> Result<Value> {
     let deadline = longest_wait(&q, call.arg(3).as_interval())?;
     let filter = filter::of(&name, call.arg(4))?;
     let sink = call.rows();
-    until_taken(q, right, deadline, |q| {
+    let again = |name: &str| catalog::open(name, Lock::Write, right);
+    until_taken(q, again, deadline, |q| {
         let visibility = asked.unwrap_or(q.options.visibility);
         hand_out(q, qty, Some(&visibility), filter.as_ref(), &sink)
     })?;

@@ -184,6 +184,7 @@ fn read_reply(call: &Call) -> Result<Value> {
         let n = read::hand_out_only(q, 1, Some(&wanted), Take::Away, now, hand)?;
         Ok(Taken::of(n))
     };
-    receive::until_taken(q, Right::Owner, deadline, take)?;
+    let again = |name: &str| catalog::open(name, Lock::Write, Right::Owner);
+    receive::until_taken(q, again, deadline, take)?;
     Ok(Value::NULL)
 }

@@ -5,6 +5,7 @@
 //! is looked at (or it is looked at again); whoever changes an entry invalidates the view in the same
 //! transaction. Of its tables a `map` tells, which has rules of its own.
 
+pub mod companion;
 pub mod exchange;
 pub mod limits;
 pub mod map;

@@ -31,6 +31,23 @@ impl Value {
         }
     }
 
+    /// Whether a `jsonb` contains another, as `@>` says.
+    pub fn contains(self, other: Value) -> bool {
+        if self.is_null() || other.is_null() {
+            return false;
+        }
+        // SAFETY: the function takes two jsonb and returns a boolean.
+        let found = unsafe {
+            pg_sys::OidFunctionCall2Coll(
+                pg_sys::Oid::from(pg_sys::F_JSONB_CONTAINS),
+                pg_sys::InvalidOid,
+                self.datum,
+                other.datum,
+            )
+        };
+        found.value() != 0
+    }
+
     /// The member with this key as text, a string without its quotes; none as for `member`. Leaves
     /// nothing behind, so that it can be asked of many rows.
     pub fn member_text(self, key: &str) -> Option<String> {
@@ -53,7 +70,7 @@ impl Value {
                     len,
                     &raw mut found,
                 );
-                if !member.is_null() {
+                if !member.is_null() && found.type_ != pg_sys::jbvType::jbvNull {
                     text = Some(text_of(&mut found));
                 }
             }

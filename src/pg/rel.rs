@@ -87,6 +87,42 @@ pub fn internal(name: &str) -> Option<Oid> {
     named(c"mq_internal", name)
 }
 
+/// The relation of that name in schema pgmq.
+pub fn of_pgmq(name: &str) -> Option<Oid> {
+    named(c"pgmq", name)
+}
+
+/// Whether `role` may create relations in schema pgmq.
+pub fn may_create_in_pgmq(role: Oid) -> bool {
+    // SAFETY: a catalog look-up; the answer is a boolean.
+    unsafe {
+        let schema = namespace(c"pgmq");
+        schema != pg_sys::InvalidOid
+            && pg_sys::OidFunctionCall3Coll(
+                pg_sys::Oid::from(pg_sys::F_HAS_SCHEMA_PRIVILEGE_OID_OID_TEXT),
+                pg_sys::InvalidOid,
+                pg_sys::Datum::from(role),
+                pg_sys::Datum::from(schema),
+                super::value::Value::text("CREATE").datum,
+            )
+            .value()
+                != 0
+    }
+}
+
+/// Takes an advisory lock until the end of the transaction, unless somebody else has it.
+pub fn try_advisory(key: i64) -> bool {
+    // SAFETY: the function takes a bigint and returns a boolean.
+    let taken = unsafe {
+        pg_sys::OidFunctionCall1Coll(
+            pg_sys::Oid::from(pg_sys::F_PG_TRY_ADVISORY_XACT_LOCK_INT8),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(key),
+        )
+    };
+    taken.value() != 0
+}
+
 /// The relation of that name in schema mq, locked; looked up again after the lock was waited for.
 pub fn lock_public(name: &str, lock: Lock) -> Option<Oid> {
     loop {

@@ -2,7 +2,7 @@
 //! has checked the caller's rights and the name.
 
 use crate::catalog::limits::{self, Limits};
-use crate::catalog::{self, Options, Queue, exchange};
+use crate::catalog::{self, Options, Queue, companion, exchange};
 use crate::error::Result;
 use crate::pg::rel;
 use crate::pg::role;
@@ -19,6 +19,7 @@ pub fn create(name: &str, durable: bool, options: &Options) -> Result<Oid> {
     if options.max_length.is_some() {
         tables::limit_length(n, role::caller(), view, true)?;
     }
+    companion::made(name)?;
     Ok(view)
 }
 

@@ -3,6 +3,8 @@
 pub mod active;
 pub mod bury;
 pub mod filter;
+pub mod grouped;
+pub mod import;
 pub mod life;
 pub mod limits;
 pub mod look;
@@ -12,6 +14,7 @@ pub mod read;
 pub mod redrive;
 pub mod request;
 pub mod rotate;
+pub mod seize;
 pub mod send;
 pub mod settle;
 mod tenants;

@@ -1,7 +1,8 @@
 //! Sending: checks, deduplication, limits, and the row.
 
-use crate::catalog::{Ordering, Overflow, Queue};
+use crate::catalog::{Ordering, Overflow, Queue, companion};
 use crate::error::{Error, Result};
+use crate::pg::bell;
 use crate::pg::spi;
 use crate::pg::time::{self, Interval, Micros};
 use crate::pg::value::Value;
@@ -133,6 +134,11 @@ pub fn check_payload(q: &Queue, name: &'static str, payload: Value, headers: Val
             "Write it as in '{\"type\": \"order\"}'.",
         ));
     }
+    check_size(q, name, payload, headers)
+}
+
+/// Checks that payload and headers together are not too large.
+pub fn check_size(q: &Queue, name: &'static str, payload: Value, headers: Value) -> Result<()> {
     let size = payload.payload_size() + headers.payload_size();
     if size > q.options.max_bytes {
         return Err(Error::TooLarge {
@@ -293,5 +299,8 @@ fn enter(q: &Queue, n: i64, last_id: i64, now: Micros, insert: impl FnOnce()) ->
     tend::before_send(q, last_id);
     insert();
     notify::sent(q);
+    if q.options.notify && !bell::is_heard() {
+        companion::told(std::slice::from_ref(&q.name))?;
+    }
     Ok(())
 }

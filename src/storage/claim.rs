@@ -349,6 +349,21 @@ impl<'a> Claim<'a> {
         }
     }
 
+    /// Hands out the message of that id, if it is ready and free.
+    pub fn one(&mut self, id: i64, hand: &mut impl FnMut(&[Value])) -> bool {
+        let before = self.changes.len();
+        let Some(mut space) = self.space.take() else {
+            return false;
+        };
+        if let Some(facts) = space.find(id)
+            && facts.fate(self.q, self.now) == Fate::Ready
+        {
+            self.try_hand_out(&mut space, &facts, hand);
+        }
+        self.space = Some(space);
+        self.changes.len() > before
+    }
+
     /// Locks a row that is over, to be buried. False: somebody else has it; none: there are enough.
     pub(super) fn lay_out(&mut self, space: &mut Space, row: &Facts) -> Option<bool> {
         // Looked at again, in a new snapshot.

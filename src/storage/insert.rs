@@ -3,10 +3,11 @@
 use super::row::{self, rank_of};
 use crate::catalog::map::{Part, State};
 use crate::catalog::{Ordering, Queue};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pg::board;
 use crate::pg::rel;
 use crate::pg::report;
+use crate::pg::spi;
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Value;
 use pg_broker_core::board::Key;
@@ -62,6 +63,23 @@ pub fn new_ids(q: &Queue, n: usize) -> Vec<i64> {
         ids.extend(first..first + got);
     }
     ids
+}
+
+/// The last id that was given to a message, if the board knows; otherwise the last of which the sequence
+/// says so.
+pub fn last_id(q: &Queue) -> Result<i64> {
+    let key = board::key(q.storage, q.created_at);
+    if let Some(last) = board::with(key, false, |h| h.state.ids.last()).flatten() {
+        return Ok(last);
+    }
+    spi::connect(|spi| {
+        let sql = format!(
+            "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 1 END - 1 FROM mq_internal.q_{}_id s",
+            q.n
+        );
+        let rows = spi.query(&sql, &[], &[])?;
+        Ok(rows.get(0, 0).as_int8().unwrap_or_default())
+    })
 }
 
 thread_local! {
@@ -177,6 +195,11 @@ fn enter(q: &Queue, rows: &[[Value; row::WIDTH]]) {
         }
         rest = others;
     }
+}
+
+/// Enters rows as they are, whose ids rise.
+pub fn given(q: &Queue, rows: &[[Value; row::WIDTH]]) {
+    enter(q, rows);
 }
 
 fn id_of(row: &[Value; row::WIDTH]) -> i64 {

@@ -2,7 +2,7 @@
 //! all that has come together meanwhile.
 
 use super::duties::Charge;
-use crate::catalog;
+use crate::catalog::{self, companion};
 use crate::pg::bell;
 use crate::pg::rel::{self, Lock};
 use crate::pg::time::Micros;
@@ -30,7 +30,8 @@ pub fn send(charges: &mut [Charge], now: Micros) -> Result<(), Failure> {
             for charge in &wanted {
                 rel::notify(&notify::channel(&charge.name));
             }
-            Ok(())
+            let names: Vec<String> = wanted.iter().map(|c| c.name.clone()).collect();
+            companion::told(&names)
         });
         if let Err(failure) = sent {
             // For the next round: not at once, lest it fail without a pause.

@@ -20,6 +20,7 @@ pub struct Conn {
 
 #[derive(Default)]
 struct Heard {
+    notices: Vec<String>,
     warnings: Vec<String>,
     notifications: Vec<String>,
 }
@@ -92,6 +93,9 @@ impl Conn {
                 match message {
                     AsyncMessage::Notice(n) if n.severity() == "WARNING" => {
                         heard.warnings.push(n.message().to_string());
+                    }
+                    AsyncMessage::Notice(n) if n.severity() == "NOTICE" => {
+                        heard.notices.push(n.message().to_string());
                     }
                     AsyncMessage::Notification(n) => {
                         heard.notifications.push(n.channel().to_string());
@@ -260,6 +264,10 @@ impl Conn {
 
     pub fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.heard.lock().unwrap().warnings)
+    }
+
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.heard.lock().unwrap().notices)
     }
 
     pub fn notifications(&self) -> Vec<String> {

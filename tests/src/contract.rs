@@ -99,6 +99,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("reply", "message body headers"),
     ("reply_queue", ""),
     ("read_reply", "correlation_id wait"),
+    ("import_pgmq", "queues"),
 ];
 
 const MESSAGE: &str = "id receipt queue body data headers attempts failures last_error priority group_key \

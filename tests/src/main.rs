@@ -47,6 +47,11 @@ mod names;
 mod native;
 mod oracle;
 mod pauses;
+#[path = "../clients/rust.rs"]
+mod pgmq_client;
+mod pgmq_import;
+mod pgmq_queues;
+mod pgmq_same;
 mod plans;
 mod planted;
 mod pooler;
@@ -141,6 +146,10 @@ fn all() -> Vec<harness::Test> {
         worker::tests(),
         worker_moves::tests(),
         pauses::tests(),
+        pgmq_client::tests(),
+        pgmq_import::tests(),
+        pgmq_queues::tests(),
+        pgmq_same::tests(),
         status::tests(),
         ddl::tests(),
         contract::tests(),

@@ -26,6 +26,11 @@ impl Ids {
         (first, n)
     }
 
+    /// The last id that was taken; none when that is not known.
+    pub fn last(&self) -> Option<i64> {
+        (self.next > 0).then(|| self.next - 1)
+    }
+
     /// A block that was fetched, by its first id. It is dropped when a higher one came before.
     pub fn put(&mut self, first: i64) {
         if first == self.end && self.next < self.end {

@@ -1,5 +1,7 @@
 //! Names of queues, and how they are written into SQL.
 
+pub mod pgmq;
+
 /// The priority of a message that names none.
 pub const DEFAULT_PRIORITY: i16 = 4;
 

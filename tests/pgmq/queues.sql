@@ -1,0 +1,74 @@
+-- Making, dropping and measuring queues; names.
+select pgmq.format_table_name('Orders', 'q');
+select pgmq.format_table_name('a''b', 'q');
+select pgmq.format_table_name('a--b', 'q');
+select pgmq.format_table_name('a;b', 'q');
+select pgmq.format_table_name('a$b', 'q');
+select pgmq.format_table_name(null, 'q');
+select pgmq.validate_queue_name(repeat('x', 47));
+select pgmq.validate_queue_name(repeat('x', 48));
+select pgmq.create(repeat('x', 48));
+select pgmq.create('a;b');
+select pgmq.create(null);
+select pgmq.create('Mixed');
+select pgmq.send('mIXED', '1');
+select count(*) from pgmq.q_mixed;
+select pgmq.create('with space');
+select pgmq.send('with space', '1');
+select count(*) from pgmq."q_with space";
+select pgmq.create('with-hyphen');
+select pgmq.send('with-hyphen', '1');
+select pgmq.create('with"quote');
+select pgmq.send('with"quote', '1');
+select pgmq.create('1digit');
+select pgmq.send('1digit', '1');
+select pgmq.create(repeat('y', 47));
+select pgmq.send(repeat('y', 47), '1');
+select pgmq.create('events');
+select pgmq.send('events', '1');
+select count(*) from pgmq.q_events;
+select count(*) from pgmq.a_events;
+select pgmq.archive('events', 1);
+select count(*) from pgmq.a_events;
+select pgmq.create('pg_jobs');
+select pgmq.send('pg_jobs', '1');
+select count(*) from pgmq.q_pg_jobs;
+select pgmq.create_unlogged('quick');
+select pgmq.send('quick', '1');
+select pgmq.create_non_partitioned('plain');
+select queue_name, is_partitioned, is_unlogged, created_at <= clock_timestamp() from pgmq.list_queues() order by 1;
+select queue_name, is_partitioned, is_unlogged from pgmq.meta order by 1;
+select queue_name, queue_length, total_messages, queue_visible_length, default_partition_length, newest_msg_age_sec, oldest_msg_age_sec from pgmq.metrics('plain');
+select pgmq.send_batch('plain', array['1', '2', '3']::jsonb[]);
+select pgmq.send('plain', '4', 100);
+select queue_name, queue_length, total_messages, queue_visible_length, default_partition_length, newest_msg_age_sec, oldest_msg_age_sec, scrape_time <= clock_timestamp() from pgmq.metrics('plain');
+select pgmq.delete('plain', 1);
+select queue_length, total_messages, queue_visible_length from pgmq.metrics('PLAIN');
+select pgmq.metrics('none');
+select queue_name, queue_length, total_messages from pgmq.metrics_all() order by 1;
+-- differs: pgmq says so of its tables and indexes, one by one
+select pgmq.create('plain');
+select queue_length from pgmq.metrics('plain');
+select pgmq.drop_queue('none');
+select pgmq.drop_queue('plain');
+select pgmq.drop_queue('plain');
+select pgmq.drop_queue('quick', false);
+select pgmq.drop_queue('none', true);
+select pgmq.detach_archive('events');
+select pgmq.drop_queue('events');
+select pgmq.drop_queue('pg_jobs');
+select pgmq.send('plain', '1');
+select count(*) from pgmq.q_plain;
+-- differs: pgmq needs pg_partman
+select pgmq.create_partitioned('parts', premake => 0);
+-- differs: pgmq needs pg_partman
+select pgmq.create_partitioned('parts');
+-- differs: as there is no pg_partman
+select pgmq.convert_archive_partitioned('with space', '1 day', '1 month');
+select pgmq.convert_archive_partitioned('none');
+select pgmq.create_fifo_index('with space');
+select pgmq.create_fifo_index('none');
+-- differs: pgmq says that an index is there
+select pgmq.create_fifo_indexes_all();
+select pgmq.acquire_queue_lock('parts');
+select queue_name from pgmq.meta where queue_name not like 'part%' order by 1;
