@@ -5,6 +5,7 @@ use super::touch;
 use crate::catalog::Queue;
 use crate::pg::board::{self, Held};
 use crate::pg::time::{self, Micros};
+use crate::pg::waiters::Calls;
 use pg_broker_core::board::RANKS;
 use pg_broker_core::fair::{PLACES, Passed, Place};
 use pg_broker_core::frontier::{Batch, Span};
@@ -42,6 +43,8 @@ pub fn pick(q: &Queue, most: usize, knows: impl Fn(&Place) -> bool) -> Vec<Place
 /// wait until then.
 pub fn served(q: &Queue, place: &Place, from: i64, put_off: &[(i64, Micros)]) {
     let now = time::now();
+    let due = put_off.iter().filter(|(_, until)| *until <= now).count();
+    let mut calls = Calls::none();
     board::with(frontier::key(q), false, |h| {
         if let Some(lane) = h.lane(place.rank as usize, false) {
             for &(id, until) in put_off {
@@ -51,7 +54,9 @@ pub fn served(q: &Queue, place: &Place, from: i64, put_off: &[(i64, Micros)]) {
         if let Some(round) = h.round(false) {
             round.served(place, from);
         }
+        h.wake(due, now, &mut calls);
     });
+    calls.make();
 }
 
 /// All places, as they are.
