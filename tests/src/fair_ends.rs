@@ -16,7 +16,9 @@ tests![
     what_is_not_committed_yet,
     undone_savepoints,
     due_while_another_looks,
+    passed_while_another_takes_all,
     passed_by_one_who_gives_up,
+    in_a_hurry,
 ];
 
 /// What a consumer does to the first message in a transaction of its own, and whether it is there
@@ -289,6 +291,33 @@ async fn due_while_another_looks(cx: Cx) {
     }
 }
 
+/// Who takes all that there is of a tenant does not give up what others have met since he began.
+async fn passed_while_another_takes_all(cx: Cx) {
+    let [c, b, x] = sessions(&cx, "").await;
+    for _ in 0..40 {
+        b.run(SLOW).await;
+    }
+    let one = "SELECT count(*) FROM mq.read('q', 1, '1 hour')";
+    assert_eq!(x.int(one).await, 1);
+    let slow = spawn(async move {
+        let all =
+            "SELECT count(*) FROM mq.read('q', 99, '1 hour', filter => '$.body[*] ? (@ == 40000)')";
+        c.int(all).await
+    });
+    // He has begun when he has one.
+    b.until(&format!(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid() \
+         AND state = 'active' AND backend_xid IS NOT NULL",
+        cx.db
+    ))
+    .await;
+    send(&b, "a1 a2").await;
+    assert_eq!(x.int(one).await, 1);
+    assert!(!slow.is_finished(), "it was not slow enough");
+    assert_eq!(slow.await.unwrap(), 38);
+    assert_eq!(reads(&x, 9).await, "a1 a2");
+}
+
 /// A read that fails after it has passed messages, and one that is cancelled, leave nothing undone.
 async fn passed_by_one_who_gives_up(cx: Cx) {
     let [c, b, x] = sessions(&cx, "").await;
@@ -311,5 +340,36 @@ async fn passed_by_one_who_gives_up(cx: Cx) {
         c.run("ROLLBACK").await;
         assert_eq!(reads(&x, 9).await.split(' ').count(), 2);
         x.run("SELECT mq.purge_queue('q')").await;
+    }
+}
+
+/// Sends, one message a transaction, by those who do nothing else.
+const SENDS: &str = "DO $$ BEGIN FOR n IN 1..1500 LOOP \
+    PERFORM mq.send('q', '1', jsonb_build_object('tenant', n % 3)); COMMIT; END LOOP; END $$";
+
+/// Takes one at a time, until there has been nothing for a while; some are undone.
+const TAKES: &str = "DO $$ DECLARE empty int = 0; is_any boolean; BEGIN WHILE empty < 300 LOOP \
+    SELECT count(*) > 0 INTO is_any FROM mq.pop('q', 1); \
+    empty = CASE WHEN is_any THEN 0 ELSE empty + 1 END; \
+    IF is_any AND random() < 0.05 THEN ROLLBACK; ELSE COMMIT; END IF; END LOOP; END $$";
+
+/// Sessions that send and take as fast as they can, more of them than there are processors, so that each
+/// is interrupted anywhere: when all is quiet nothing is left that readers do not find.
+async fn in_a_hurry(cx: Cx) {
+    let [x] = sessions(&cx, "").await;
+    let fast = format!("ALTER DATABASE {} SET synchronous_commit = off", cx.db);
+    x.run(&fast).await;
+    for round in 0..10 {
+        let mut all = Vec::new();
+        for sql in [SENDS, SENDS, SENDS, TAKES, TAKES, TAKES, TAKES, TAKES] {
+            let c = cx.connect().await;
+            all.push(spawn(async move { c.run(sql).await }));
+        }
+        for one in all {
+            one.await.unwrap();
+        }
+        while x.int("SELECT count(*) FROM mq.pop('q', 500)").await > 0 {}
+        let left = x.int("SELECT count(*) FROM mq.q").await;
+        assert_eq!(left, 0, "not found in round {round}");
     }
 }
