@@ -318,13 +318,15 @@ impl<'a> Claim<'a> {
     }
 
     fn meet(&mut self, space: &mut Space, row: &Facts, hand: &mut impl FnMut(&[Value])) {
+        // Rows that somebody wrote by hand may name no tenant.
+        let is_tenants = self.tenants.is_some() && row.belongs_to.is_some();
         match row.fate(self.q, self.now) {
+            Fate::Ready if is_tenants => self.pass_to_tenant(space, row, hand),
             // Others may want it: they look here again. Nor is what is behind it in its group ours yet, and
             // so the group is left alone.
-            Fate::Ready if self.tenants.is_none() && !self.wants(space) => {
+            Fate::Ready if !self.wants(space) => {
                 self.unwanted = self.unwanted.or(Some(row.id()));
             }
-            Fate::Ready if self.tenants.is_some() => self.pass_to_tenant(space, row, hand),
             Fate::Ready if self.turn.is_some() && row.belongs_to.is_some() => {
                 let group = row.belongs_to.unwrap_or_default();
                 if !self.meet_in_group(row, group, hand) {
