@@ -39,4 +39,4 @@ CREATE FUNCTION pgmq._last_id(queue_name text) RETURNS bigint
 -- Whether the queue that pg_broker calls `queue` is the one that pgmq's callers call `name`.
 CREATE FUNCTION pgmq._is(queue text, name text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN queue IN (name, lower(name), '_' || lower(name));
+    RETURN queue IN (name, lower(name), '$' || lower(name));

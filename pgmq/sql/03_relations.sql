@@ -94,14 +94,14 @@ DECLARE
     name text := lower(given);
 BEGIN
     IF fresh THEN
-        IF queue = '_' || name THEN
+        IF queue = '$' || name THEN
             EXECUTE format('ALTER VIEW pgmq.%I RENAME TO %I', 'q_' || queue, 'q_' || name);
             EXECUTE format('ALTER VIEW pgmq.%I RENAME TO %I', 'a_' || queue, 'a_' || name);
         END IF;
         UPDATE pgmq.meta m SET queue_name = given, is_partitioned = partitioned
         WHERE m.queue_name = queue;
     ELSE
-        PERFORM pgmq._relate(queue, CASE queue WHEN '_' || name THEN name ELSE queue END);
+        PERFORM pgmq._relate(queue, CASE queue WHEN '$' || name THEN name ELSE queue END);
         INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged, created_at)
         SELECT given, m.is_partitioned, m.is_unlogged, m.created_at FROM pgmq.meta m
         WHERE pgmq._is(queue, m.queue_name)

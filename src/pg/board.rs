@@ -46,9 +46,14 @@ fn lanes_for(queues: usize) -> usize {
     queues + queues / 4 + 16
 }
 
-/// How many of so many queues may have groups, or tenants that take turns.
-fn some_of(queues: usize) -> usize {
+/// How many of so many queues may have groups, or need not look at everything each time.
+fn groups_for(queues: usize) -> usize {
     queues / 8 + 16
+}
+
+/// How many may have tenants that take turns: the others go on in the order of ids.
+fn rounds_for(queues: usize) -> usize {
+    queues / 16 + 8
 }
 
 /// Asks for the memory and the locks, in the hook for that.
@@ -59,8 +64,8 @@ pub(in crate::pg) fn request(queues: usize) {
         pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), queues as i32 + 1);
     }
     Pool::<Lane>::request(lanes_for(queues));
-    Pool::<Groups>::request(some_of(queues));
-    Pool::<Round>::request(some_of(queues));
+    Pool::<Groups>::request(groups_for(queues));
+    Pool::<Round>::request(rounds_for(queues));
 }
 
 /// Takes the memory in use, in the hook for that.
@@ -69,10 +74,14 @@ pub(in crate::pg) fn startup(queues: usize) {
     unsafe {
         let bytes = queues * size_of::<QueueState>();
         QUEUES.store(zeroed(c"pg_broker queues", bytes), Ordering::Release);
-        let (lanes, some) = (lanes_for(queues), some_of(queues));
-        LANES.startup(lanes, c"pg_broker lanes", c"pg_broker lane owners");
-        GROUPS.startup(some, c"pg_broker groups", c"pg_broker group owners");
-        ROUNDS.startup(some, c"pg_broker rounds", c"pg_broker round owners");
+        let (groups, rounds) = (groups_for(queues), rounds_for(queues));
+        LANES.startup(
+            lanes_for(queues),
+            c"pg_broker lanes",
+            c"pg_broker lane owners",
+        );
+        GROUPS.startup(groups, c"pg_broker groups", c"pg_broker group owners");
+        ROUNDS.startup(rounds, c"pg_broker rounds", c"pg_broker round owners");
         LOCKS.store(
             pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()),
             Ordering::Release,

@@ -6,13 +6,18 @@ use crate::pg::time::{self, Micros};
 use crate::storage::count::{self, Counts, EXACT};
 use crate::storage::tally;
 use crate::wake::counts;
+use crate::wake::fair;
 use crate::wake::frontier::{self, Looks};
 
 /// How many messages there are in which state.
 pub fn count(q: &Queue, now: Micros) -> Counts {
     // Before what is known is asked for: prepared transactions that have ended are noticed here.
     let mut looks = Looks::begin(q, now);
-    let looks = std::iter::from_fn(|| looks.next());
+    let mut spans: Vec<(i16, i64, i64)> = std::iter::from_fn(|| looks.next()).collect();
+    if looks.any_tenant == Some(true) {
+        spans = with_places(q, spans);
+    }
+    let looks = spans.into_iter();
     if let Some(reading) = counts::read(q, now) {
         return tally::settle(q, now, reading, looks);
     }
@@ -21,6 +26,21 @@ pub fn count(q: &Queue, now: Micros) -> Counts {
         recount(q, |n| n <= EXACT);
     }
     counts
+}
+
+/// Where readers would look, of each rank in one: some of it is what was passed to tenants.
+fn with_places(q: &Queue, mut spans: Vec<(i16, i64, i64)>) -> Vec<(i16, i64, i64)> {
+    let places = fair::places(q);
+    spans.extend(places.iter().map(|p| (p.rank as i16, p.ids.lo, p.ids.hi)));
+    spans.sort_unstable();
+    spans.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        if is_same {
+            kept.2 = kept.2.max(next.2);
+        }
+        is_same
+    });
+    spans
 }
 
 /// The same, as far as shared memory knows it.

@@ -202,12 +202,14 @@ impl Looks {
             }
             let (has_groups, is_fair) = (q.options.has_groups(), q.options.is_fair());
             let groups = has_groups.then(|| h.groups(true).map(|g| g.ticket()));
-            let tenants = is_fair.then(|| h.round(true).map(|r| !r.places().is_empty()));
-            let has_room = !matches!(groups, Some(None)) && tenants != Some(None);
+            // Where there is no room for it, in the order of ids.
+            let round = if is_fair { h.round(true) } else { None };
+            let any_tenant = round.map(|r| !r.places().is_empty());
+            let has_room = !matches!(groups, Some(None));
             if h.state.is_reliable() && has_room {
                 Answer::Look(Looks {
                     groups: groups.flatten(),
-                    any_tenant: tenants.flatten(),
+                    any_tenant,
                     ..hinted(key, h, now, own, positions)
                 })
             } else {

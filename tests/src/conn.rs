@@ -115,7 +115,12 @@ impl Conn {
 
     pub async fn cells(&self, sql: &str) -> Result<Cells, Refusal> {
         let mut rows = Vec::new();
-        for message in self.client.simple_query(sql).await? {
+        let said = self.client.simple_query(sql).await;
+        if said.is_err() {
+            // The server tells of an error before it has undone anything.
+            let _ = self.client.simple_query("").await;
+        }
+        for message in said? {
             if let SimpleQueryMessage::Row(row) = message {
                 rows.push(
                     (0..row.len())

@@ -75,7 +75,7 @@ async fn everything_moves(cx: Cx) {
                 .join(" ")
         })
         .collect();
-    assert_eq!(text, ["_events 1 0", "orders 4 1", "quick 1 0"]);
+    assert_eq!(text, ["$events 1 0", "orders 4 1", "quick 1 0"]);
     let delayed = "SELECT ready || ' ' || delayed FROM mq.metrics WHERE queue = 'orders'";
     assert_eq!(c.text(delayed).await, "2 2");
     replaced(&c).await;

@@ -167,13 +167,26 @@ async fn reserved_and_taken_names(cx: Cx) {
             c.int(&format!("SELECT count(*) FROM pgmq.q_{name}")).await,
             1
         );
-        assert_eq!(c.int(&format!("SELECT count(*) FROM mq._{name}")).await, 1);
+        assert_eq!(
+            c.int(&format!("SELECT count(*) FROM mq.\"${name}\"")).await,
+            1
+        );
         c.run(&format!(
             "INSERT INTO pgmq.q_{name} (vt, message) VALUES (now(), '2')"
         ))
         .await;
-        assert_eq!(c.int(&format!("SELECT count(*) FROM mq._{name}")).await, 2);
+        assert_eq!(
+            c.int(&format!("SELECT count(*) FROM mq.\"${name}\"")).await,
+            2
+        );
     }
+    // The same with an underscore in front is another queue.
+    c.run("SELECT pgmq.create('_events'); SELECT pgmq.send('_events', '3')")
+        .await;
+    assert_eq!(c.int("SELECT count(*) FROM pgmq.q__events").await, 1);
+    assert_eq!(c.int("SELECT count(*) FROM pgmq.q_events").await, 2);
+    c.run("SELECT pgmq.drop_queue('_events')").await;
+    assert_eq!(c.int("SELECT count(*) FROM pgmq.q_events").await, 2);
     // An archive's name.
     c.run("SELECT pgmq.create('a'); SELECT pgmq.create('a_archive')")
         .await;

@@ -19,7 +19,7 @@
 //!   within a moment is taken for ready there.
 //!
 //! A row may be passed twice, and be within the bounds while somebody has it. A tenant who finds no place
-//! stays where it is, and the first of those has a turn of its own in each round.
+//! stays where it is, and the first of those has one turn of `OTHERS`.
 //!
 //! All-zero bytes are a queue that was just made. Nothing here allocates or panics; the caller holds
 //! the queue's lock.
@@ -27,7 +27,10 @@
 use crate::frontier::Span;
 
 /// How many tenants can have messages waiting at one time; each rank counts.
-pub const PLACES: usize = 512;
+pub const PLACES: usize = 2048;
+
+/// Of so many turns one is of those who find no place.
+pub const OTHERS: usize = 16;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub struct Round {
     /// ranks.
     places: [Place; PLACES],
     used: u32,
-    /// So many of them come before those that have no place.
+    /// So many turns come before that of those that have no place.
     before_others: u32,
     stamp: u64,
 }
@@ -109,7 +112,7 @@ impl Round {
         if n >= PLACES {
             let is_due = self.before_others == 0;
             if is_due {
-                self.before_others = self.used;
+                self.before_others = OTHERS as u32 - 1;
             }
             return Passed::NoPlace { is_due };
         }
@@ -186,7 +189,6 @@ impl Round {
         }
         self.places.copy_within(at + 1..n, at);
         self.used -= 1;
-        self.before_others = self.before_others.min(self.used);
     }
 
     /// Whether readers will find a message here.

@@ -38,6 +38,12 @@ SELECT pg_temp.got('exports', 1) FROM generate_series(1, 3);
 SELECT pg_temp.got('exports', 9);
 SELECT mq.purge_queue('exports');
 
+-- What waits for its turn is ready, and the first of it the oldest.
+SELECT pg_temp.give('exports', 'a', 1, 3);
+SELECT pg_temp.got('exports', 1);
+SELECT ready, leased, oldest_ready_age IS NOT NULL AS has_age FROM mq.metrics WHERE queue = 'exports';
+SELECT mq.purge_queue('exports');
+
 -- Values of any kind; none, and null, and what is no object, are one tenant.
 SELECT count(mq.send('exports', to_jsonb(k || n), h))
 FROM (VALUES ('none', NULL), ('null', '{"tenant": null}'), ('empty', '{}'), ('number', '{"tenant": 7}'), ('text', '{"tenant": "7"}'),

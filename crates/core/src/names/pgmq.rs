@@ -1,5 +1,5 @@
 //! What the queues of pgmq are called here. There, a queue's name is folded into that of its table; a
-//! name that no queue may have here gets an underscore in front.
+//! name that no queue may have here gets a `$` in front, which pgmq allows in none.
 
 use super::refuse;
 
@@ -15,11 +15,11 @@ pub fn folded(name: &str) -> String {
 
 /// What a queue is called whose own name is not to be had.
 pub fn instead(folded: &str) -> String {
-    format!("_{folded}")
+    format!("${folded}")
 }
 
 /// What the queue that pgmq's callers mean may be called, the likeliest first: exactly so (for queues
-/// that were not made by pgmq), folded, and with an underscore in front.
+/// that were not made by pgmq), folded, and with a `$` in front.
 pub fn candidates(name: &str) -> impl Iterator<Item = String> {
     let folded = folded(name);
     let exact = (folded != name).then(|| name.to_owned());
@@ -43,15 +43,16 @@ mod tests {
     #[test]
     fn names_are_folded() {
         let all = |name| candidates(name).collect::<Vec<_>>();
-        assert_eq!(all("Mail"), ["Mail", "mail", "_mail"]);
-        assert_eq!(all("mail"), ["mail", "_mail"]);
+        assert_eq!(all("Mail"), ["Mail", "mail", "$mail"]);
+        assert_eq!(all("mail"), ["mail", "$mail"]);
     }
 
     #[test]
-    fn reserved_names_get_an_underscore() {
-        assert_eq!(for_new("Events"), "_events");
-        assert_eq!(for_new("pg_jobs"), "_pg_jobs");
+    fn reserved_names_get_another() {
+        assert_eq!(for_new("Events"), "$events");
+        assert_eq!(for_new("pg_jobs"), "$pg_jobs");
         assert_eq!(for_new("orders"), "orders");
+        assert_eq!(for_new("_events"), "_events");
     }
 
     #[test]
