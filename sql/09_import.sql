@@ -42,12 +42,12 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', source);
     IF to_regclass(format('mq.%I', queue)) IS NOT NULL
         AND NOT EXISTS (SELECT FROM mq.queues q WHERE q.queue = import_queue.queue) THEN
-        queue := '_' || queue;
+        queue := '$' || queue;
     END IF;
     BEGIN
         PERFORM mq.create_queue(queue, durable => NOT unlogged, max_bytes => 2147483647);
     EXCEPTION WHEN invalid_name THEN
-        queue := '_' || queue;
+        queue := '$' || queue;
         PERFORM mq.create_queue(queue, durable => NOT unlogged, max_bytes => 2147483647);
     END;
     SELECT k.n INTO STRICT n FROM mq_internal.queue k WHERE k.view = format('mq.%I', queue)::regclass;

@@ -7,7 +7,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 /// the same.
 pub static HINTS: GucSetting<bool> = GucSetting::<bool>::new(true);
 
-/// How many queues of all databases together the hints have room for: about 24 kB each. More
+/// How many queues of all databases together the hints have room for: about 31 kB each. More
 /// queues work, but reading them starts at the beginning every time.
 pub static MAX_QUEUES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 
