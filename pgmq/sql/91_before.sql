@@ -18,7 +18,7 @@ BEGIN
         SELECT c.oid::regclass AS relation, b.queue_name, substr(c.relname, 1, 2) AS prefix
         FROM pgmq_before.meta b
         JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgmq'::regnamespace AND c.relkind = 'v'
-            AND c.relname IN ('q__' || lower(b.queue_name), 'a__' || lower(b.queue_name))
+            AND c.relname IN ('q_$' || lower(b.queue_name), 'a_$' || lower(b.queue_name))
         WHERE to_regclass(format('pgmq_before.%I', 'q_' || lower(b.queue_name))) IS NOT NULL
     LOOP
         EXECUTE format('ALTER VIEW %s RENAME TO %I', told.relation, told.prefix || lower(told.queue_name));
