@@ -10,6 +10,9 @@ tests![
     one_by_one,
     old_layout,
     nothing_there,
+    the_way_back,
+    #[solo]
+    old_million,
     #[solo]
     a_million
 ];
@@ -17,6 +20,11 @@ tests![
 /// Puts pgmq's own SQL into the test's database.
 async fn installed(cx: &Cx) -> Conn {
     let c = cx.connect().await;
+    install(&cx).await;
+    c
+}
+
+async fn install(cx: &Cx) {
     let url = format!(
         "postgresql://postgres:x@127.0.0.1:{}/{}",
         cx.server.port, cx.db
@@ -24,7 +32,6 @@ async fn installed(cx: &Cx) -> Conn {
     let pgmq = PGMQueueExt::new(url, 1).await.expect("a connection");
     pgmq.install_sql_from_embedded().await.expect("pgmq's SQL");
     pgmq.connection.close().await;
-    c
 }
 
 /// What was SQL alone leaves with its schema; an extension would be dropped.
@@ -136,8 +143,17 @@ async fn one_by_one(cx: Cx) {
 
 /// As it was in 1.5: no last_read_at, no topics, no notifications.
 async fn old_layout(cx: Cx) {
+    old(cx, 2500).await;
+}
+
+async fn old_million(cx: Cx) {
+    old(cx, 1_000_000).await;
+}
+
+/// The tables as pgmq 1.5 made them.
+async fn old(cx: Cx, n: i64) {
     let c = cx.connect().await;
-    c.run(
+    c.run(&format!(
         "CREATE SCHEMA pgmq; CREATE TABLE pgmq.meta (queue_name varchar UNIQUE NOT NULL, \
          is_partitioned boolean NOT NULL, is_unlogged boolean NOT NULL, \
          created_at timestamptz DEFAULT now() NOT NULL); \
@@ -148,22 +164,83 @@ async fn old_layout(cx: Cx) {
          enqueued_at timestamptz DEFAULT now() NOT NULL, archived_at timestamptz DEFAULT now() NOT NULL, \
          vt timestamptz NOT NULL, message jsonb); \
          INSERT INTO pgmq.meta VALUES ('old', false, false); \
-         INSERT INTO pgmq.q_old (vt, message) SELECT now(), to_jsonb(i) FROM generate_series(1, 2500) i; \
-         INSERT INTO pgmq.a_old VALUES (9999, 3, now(), now(), now(), '1')",
-    )
+         INSERT INTO pgmq.q_old (vt, message) SELECT now(), to_jsonb(i) FROM generate_series(1, {n}) i; \
+         INSERT INTO pgmq.a_old VALUES (2000000, 3, now(), now(), now(), '1')"
+    ))
     .await;
     assert_eq!(
         c.text("SELECT messages || ' ' || archived FROM mq.import_pgmq()")
             .await,
-        "2500 1"
+        format!("{n} 1")
     );
     replaced(&c).await;
     assert_eq!(
-        c.int("SELECT count(*) FROM pgmq.read('old', 60, 3000)")
+        c.ints("SELECT msg_id FROM pgmq.read('old', 60, 3000)")
             .await,
-        2500
+        (1..=n.min(3000)).collect::<Vec<i64>>()
     );
-    assert_eq!(c.int("SELECT pgmq.send('old', '1')").await, 10_000);
+    assert_eq!(c.int("SELECT count(*) FROM pgmq.q_old").await, n);
+    assert_eq!(c.int("SELECT pgmq.send('old', '1')").await, 2_000_001);
+}
+
+/// As the documents say: the tables that were set aside, or what is there by now.
+async fn the_way_back(cx: Cx) {
+    let c = installed(&cx).await;
+    let fill = "SELECT pgmq.create('orders'); SELECT pgmq.send_batch('orders', '{1,2,3,4}'::jsonb[]); \
+                SELECT pgmq.read('orders', 3600, 1); SELECT pgmq.archive('orders', 2)";
+    let shown = "SELECT msg_id, read_ct, enqueued_at, last_read_at, vt, message FROM pgmq.q_orders ORDER BY 1";
+    let archived =
+        "SELECT msg_id, read_ct, enqueued_at, archived_at, message FROM pgmq.a_orders ORDER BY 1";
+    c.run(fill).await;
+    let before = [c.rows(shown).await, c.rows(archived).await];
+    c.run("SELECT mq.import_pgmq()").await;
+    replaced(&c).await;
+    // At once.
+    c.run("DROP EXTENSION pgmq CASCADE").await;
+    install(&cx).await;
+    c.run(
+        "SELECT mq.drop_queue('orders'); \
+         ALTER TABLE pgmq_before.q_orders SET SCHEMA pgmq; \
+         ALTER TABLE pgmq_before.a_orders SET SCHEMA pgmq; \
+         INSERT INTO pgmq.meta SELECT * FROM pgmq_before.meta WHERE queue_name = 'orders'; \
+         DROP SCHEMA pgmq_before CASCADE",
+    )
+    .await;
+    assert_eq!([c.rows(shown).await, c.rows(archived).await], before);
+    assert_eq!(c.int("SELECT pgmq.send('orders', '5')").await, 5);
+    // Later.
+    c.run("SELECT mq.import_pgmq()").await;
+    replaced(&c).await;
+    assert_eq!(
+        c.ints("SELECT msg_id FROM pgmq.read('orders', 3600, 1)")
+            .await,
+        [3]
+    );
+    c.run("SELECT pgmq.archive('orders', 4)").await;
+    let before = [c.rows(shown).await, c.rows(archived).await];
+    c.run("DROP EXTENSION pgmq CASCADE").await;
+    install(&cx).await;
+    c.run(
+        "BEGIN; \
+         SELECT pgmq.create('orders'); \
+         INSERT INTO pgmq.q_orders (msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers) \
+             OVERRIDING SYSTEM VALUE \
+             SELECT id, attempts, enqueued_at, read_at, visible_at, body, headers FROM mq.orders; \
+         INSERT INTO pgmq.a_orders (msg_id, read_ct, enqueued_at, last_read_at, archived_at, vt, message, headers) \
+             SELECT id, attempts, enqueued_at, read_at, archived_at, visible_at, body, headers FROM mq.orders_archive; \
+         SELECT setval(pg_get_serial_sequence('pgmq.q_orders', 'msg_id'), \
+                       greatest((SELECT max(msg_id) FROM pgmq.q_orders), (SELECT max(msg_id) FROM pgmq.a_orders), 1)); \
+         SELECT mq.drop_queue('orders'); \
+         COMMIT",
+    )
+    .await;
+    assert_eq!([c.rows(shown).await, c.rows(archived).await], before);
+    assert_eq!(c.int("SELECT pgmq.send('orders', '6')").await, 6);
+    assert_eq!(
+        c.ints("SELECT msg_id FROM pgmq.read('orders', 60, 9)")
+            .await,
+        [5, 6]
+    );
 }
 
 async fn nothing_there(cx: Cx) {
