@@ -20,7 +20,7 @@ tests![
 /// Puts pgmq's own SQL into the test's database.
 async fn installed(cx: &Cx) -> Conn {
     let c = cx.connect().await;
-    install(&cx).await;
+    install(cx).await;
     c
 }
 
