@@ -1,6 +1,8 @@
 //! The archive of a queue: its rows are those of the queue, with the time that they were archived.
 
 use super::plans::{Kind, run};
+use super::row::{After, Change, Facts};
+use super::space::Space;
 use super::table;
 use crate::catalog::Queue;
 use crate::error::Result;
@@ -23,6 +25,25 @@ pub fn add(q: &Queue, mut rows: Vec<Vec<Value>>, now: Micros) {
         row.push(Value::timestamptz(now));
     }
     Table::open(archive).insert_many(&rows);
+}
+
+/// Moves what `each` goes through: it does something to one row after the other, and gives what became
+/// of them.
+pub fn all(
+    q: &Queue,
+    now: Micros,
+    each: impl FnOnce(&mut dyn FnMut(&mut Space, &Facts) -> Option<After>) -> Vec<Change>,
+) -> Vec<Change> {
+    let mut kept = Vec::new();
+    let changes = each(&mut |space, facts| {
+        let row = space.keep();
+        space.delete(&facts.place).then(|| {
+            kept.push(row);
+            After::Gone
+        })
+    });
+    add(q, kept, now);
+    changes
 }
 
 /// Removes archived messages that are older than the queue keeps them, at most so many.

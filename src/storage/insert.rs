@@ -132,8 +132,15 @@ pub fn group_of(q: &Queue, m: &Message) -> Option<i64> {
     }
 }
 
-pub fn tenant_of(headers: Value, header: &str) -> i64 {
+fn tenant_of(headers: Value, header: &str) -> i64 {
     hash::group(&headers.member_text(header).unwrap_or_default())
+}
+
+/// The headers of a row are others now, and may name another tenant.
+pub fn follow_headers(q: &Queue, row: &mut [Value; row::WIDTH]) {
+    if let Some(header) = &q.options.fair_by {
+        row[row::GROUP] = Value::int8(tenant_of(row[row::HEADERS], header));
+    }
 }
 
 fn row_of(q: &Queue, m: &Message, now: Micros) -> [Value; row::WIDTH] {

@@ -1,6 +1,6 @@
 //! Looking at a message, and mending one in place.
 
-use super::insert::tenant_of;
+use super::insert::follow_headers;
 use super::row::{self, Change, Facts, rank_of};
 use super::space::Space;
 use super::{LEASE_ENDED, Shown, message, state_of};
@@ -87,9 +87,7 @@ pub fn repair(q: &Queue, id: i64, r: &Repair, now: Micros) -> Repaired {
         new[row::DATA] = r.data;
         new[row::RANK] = Value::int2(rank);
         new[row::EXPIRES_AT] = r.expires_at;
-        if let Some(header) = &q.options.fair_by {
-            new[row::GROUP] = Value::int8(tenant_of(r.headers, header));
-        }
+        follow_headers(q, new);
     });
     if !space.update(&facts.place, &new) {
         return Repaired::Gone;

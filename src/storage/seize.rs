@@ -3,6 +3,8 @@
 //!
 //! Ids are gone through in rising order, so that two callers cannot wait for each other.
 
+use super::archive;
+use super::insert::follow_headers;
 use super::row::{self, After, Change, Facts};
 use super::space::Space;
 use crate::catalog::Queue;
@@ -109,16 +111,7 @@ pub fn delete(q: &Queue, ids: &[i64]) -> Vec<Change> {
 
 /// Moves messages to the archive.
 pub fn archive(q: &Queue, ids: &[i64], now: Micros) -> Vec<Change> {
-    let mut kept = Vec::new();
-    let changes = each(q, ids, |space, facts| {
-        let row = space.keep();
-        space.delete(&facts.place).then(|| {
-            kept.push(row);
-            After::Gone
-        })
-    });
-    super::archive::add(q, kept, now);
-    changes
+    archive::all(q, now, |act| each(q, ids, act))
 }
 
 /// Changes messages as `edit` says; tells `told` of each as it is then.
@@ -129,7 +122,10 @@ pub fn change(
     mut told: impl FnMut(&Row),
 ) -> Vec<Change> {
     each(q, ids, |space, facts| {
-        let new = space.edited(&edit);
+        let new = space.edited(|new| {
+            edit(new);
+            follow_headers(q, new);
+        });
         let changed = Facts {
             due: new[row::DUE].as_timestamptz(),
             receipt: new[row::RECEIPT].as_int8(),

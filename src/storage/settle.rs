@@ -2,6 +2,7 @@
 //! its receipt; without a receipt the current hand-out is meant. A row that anybody else has
 //! locked, or has changed meanwhile, is not touched and not waited for.
 
+use super::archive;
 use super::find::runs;
 use super::row::{self, After, Change, Facts, Place};
 use super::space::Space;
@@ -101,16 +102,7 @@ fn hold_if(q: &Queue, list: &[HandOut], wanted: impl Fn(&Facts) -> bool) -> Vec<
 
 /// Moves messages to the archive.
 pub fn archive(q: &Queue, list: &[HandOut], now: Micros) -> Vec<Change> {
-    let mut kept = Vec::new();
-    let changes = each(q, list, |space, facts| {
-        let row = space.keep();
-        space.delete(&facts.place).then(|| {
-            kept.push(row);
-            After::Gone
-        })
-    });
-    super::archive::add(q, kept, now);
-    changes
+    archive::all(q, now, |act| each(q, list, act))
 }
 
 /// Counts a failure of messages that are not failed for the last time, and makes them available

@@ -470,6 +470,18 @@ async fn options_of_the_queue(cx: Cx) {
         assert_eq!(two.ints(&take).await, [1, 2], "{verb}: two is active now");
         c.run("SELECT mq.drop_queue('q')").await;
     }
+    // Whose turn it is follows headers that are changed here.
+    c.run("SELECT mq.create_queue('q', fair_by => 'tenant')")
+        .await;
+    c.run("SELECT pgmq.send('q', '1', '{\"tenant\": 1}'::jsonb) FROM generate_series(1, 4)")
+        .await;
+    c.run("UPDATE pgmq.q_q SET headers = '{\"tenant\": 2}' WHERE msg_id = 4")
+        .await;
+    assert_eq!(
+        c.ints("SELECT msg_id FROM pgmq.read('q', 60, 3)").await,
+        [1, 4, 2]
+    );
+    c.run("SELECT mq.drop_queue('q')").await;
     c.run("SELECT mq.create_queue('q', ordering => 'strict')")
         .await;
     c.run("SELECT pgmq.send_batch('q', array['1', '2']::jsonb[])")
