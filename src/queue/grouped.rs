@@ -15,6 +15,7 @@ use crate::storage::claim::{Claim, Gate, Take};
 use crate::storage::grouped::{self, Group};
 use crate::wake::totals::{self, Total};
 use crate::wake::{deliveries, lease, touch};
+use pg_broker_core::hash;
 use std::collections::HashSet;
 
 /// In which order the messages of several groups are taken.
@@ -47,12 +48,10 @@ impl Order {
     }
 }
 
-/// FNV-1a over the queue and the group.
+/// Over the queue and the group.
 fn lock_key(q: &Queue, group: &str) -> i64 {
-    let start = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(u32::from(q.storage));
-    group.bytes().fold(start, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    }) as i64
+    let storage = u32::from(q.storage).to_le_bytes();
+    hash::fnv(storage.iter().chain(group.as_bytes())).cast_signed()
 }
 
 /// Locks groups that nobody else reads, as many as it takes for `qty` messages.

@@ -122,10 +122,6 @@ impl Limits<'_> {
         self.is_refused = true;
         self.opens_at = Some(self.opens_at.map_or(opens_at, |at| at.min(opens_at)));
     }
-
-    fn whose(&self, row: &dyn Met) -> Whose {
-        whose(self.q, row)
-    }
 }
 
 fn whose(q: &Queue, row: &dyn Met) -> Whose {
@@ -149,7 +145,7 @@ impl Gate for Limits<'_> {
         let Some(rate) = self.rate else {
             return Leave::Take(None);
         };
-        let whose = self.whose(row);
+        let whose = whose(self.q, row);
         // The first that is passed has the next token, the second the one after that.
         if let Whose::Key(key) = whose
             && let Some((until, n)) = self.passed.get_mut(&key)
@@ -177,7 +173,7 @@ impl Gate for Limits<'_> {
 
     fn give_back(&mut self, row: &dyn Met, taken_at: Micros) {
         if let Some(rate) = self.rate {
-            rate::give_back(self.q, &rate, self.whose(row), taken_at);
+            rate::give_back(self.q, &rate, whose(self.q, row), taken_at);
         }
     }
 }

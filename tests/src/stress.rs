@@ -43,6 +43,32 @@ struct Shape {
 
 const ROUND: Duration = Duration::from_millis(1500);
 
+impl Shape {
+    /// Everything at once, while tables change.
+    fn wild(kind: Kind) -> Shape {
+        Shape {
+            hints: |n| n % 3 != 0,
+            sessions: 8,
+            rounds: 5,
+            round: ROUND,
+            calm: false,
+            terminations: Some(10),
+            segment: Some(space::LEAST),
+            kind,
+        }
+    }
+
+    fn calm(kind: Kind) -> Shape {
+        Shape {
+            hints: |_| true,
+            calm: true,
+            terminations: None,
+            segment: None,
+            ..Shape::wild(kind)
+        }
+    }
+}
+
 async fn with_hints(cx: Cx) {
     let calm = true;
     run(cx, |_| true, calm, None, 5).await;
@@ -62,76 +88,30 @@ async fn mixed(cx: Cx) {
 async fn rotating(cx: Cx) {
     let cx = space::working(&cx).await;
     let shape = Shape {
-        hints: |n| n % 3 != 0,
-        sessions: 8,
         rounds: 4,
-        round: ROUND,
-        calm: false,
-        terminations: Some(10),
-        segment: Some(space::LEAST),
-        kind: Kind::Plain,
+        ..Shape::wild(Kind::Plain)
     };
     stress(cx.clone(), shape).await;
     let segments = space::segments(&cx.connect().await, "q").await;
     assert!(segments.len() > 1, "nothing rotated: {segments:#?}");
 }
 
-/// With messages that belong together, also while their tables change.
+/// With messages that belong together.
 async fn grouped(cx: Cx) {
-    let shape = Shape {
-        hints: |n| n % 3 != 0,
-        sessions: 8,
-        rounds: 5,
-        round: ROUND,
-        calm: false,
-        terminations: Some(10),
-        segment: Some(space::LEAST),
-        kind: Kind::Grouped,
-    };
-    stress(cx, shape).await;
+    stress(cx, Shape::wild(Kind::Grouped)).await;
 }
 
 async fn grouped_calm(cx: Cx) {
-    let shape = Shape {
-        hints: |_| true,
-        sessions: 8,
-        rounds: 5,
-        round: ROUND,
-        calm: true,
-        terminations: None,
-        segment: None,
-        kind: Kind::Grouped,
-    };
-    stress(cx, shape).await;
+    stress(cx, Shape::calm(Kind::Grouped)).await;
 }
 
-/// With tenants that take turns, also while their tables change.
+/// With tenants that take turns.
 async fn fair(cx: Cx) {
-    let shape = Shape {
-        hints: |n| n % 3 != 0,
-        sessions: 8,
-        rounds: 5,
-        round: ROUND,
-        calm: false,
-        terminations: Some(10),
-        segment: Some(space::LEAST),
-        kind: Kind::Fair,
-    };
-    stress(cx, shape).await;
+    stress(cx, Shape::wild(Kind::Fair)).await;
 }
 
 async fn fair_calm(cx: Cx) {
-    let shape = Shape {
-        hints: |_| true,
-        sessions: 8,
-        rounds: 5,
-        round: ROUND,
-        calm: true,
-        terminations: None,
-        segment: None,
-        kind: Kind::Fair,
-    };
-    stress(cx, shape).await;
+    stress(cx, Shape::calm(Kind::Fair)).await;
 }
 
 async fn soak(cx: Cx) {
