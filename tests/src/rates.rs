@@ -192,25 +192,7 @@ async fn who_waits_sleeps(cx: Cx) {
         )
         .await;
         assert_eq!(c.hands("'q', 5").await.len(), 1);
-        let mut readers = Vec::new();
-        let started = Instant::now();
-        for _ in 0..3 {
-            let r = cx.connect().await;
-            readers.push(spawn(async move {
-                let before = jiffies(r.pid);
-                let mut n = 0;
-                while started.elapsed() < Duration::from_millis(3900) {
-                    n += r.hands("'q', 5, wait => '600 ms'").await.len();
-                }
-                (n, jiffies(r.pid) - before)
-            }));
-        }
-        let mut all = 0;
-        for reader in readers {
-            let (n, cpu) = reader.await.unwrap();
-            all += n;
-            assert!(cpu < 60, "{name} waiter used {cpu} jiffies");
-        }
+        let all = three_wait(&cx, "'q', 5, wait => '600 ms'").await;
         assert!((7..=9).contains(&all), "{name}: {all} in four seconds");
         // mq.wait, too.
         c.hands("'q'").await;
@@ -396,4 +378,29 @@ async fn needs_preloading(_: Cx) {
         .await;
     assert_eq!(c.hands("'q', 5").await.len(), 2);
     server.down();
+}
+
+/// Three sessions read so for four seconds, and sleep when there is nothing for them. Gives how many
+/// messages they had.
+pub async fn three_wait(cx: &Cx, arguments: &'static str) -> usize {
+    let mut readers = Vec::new();
+    let started = Instant::now();
+    for _ in 0..3 {
+        let r = cx.connect().await;
+        readers.push(spawn(async move {
+            let before = jiffies(r.pid);
+            let mut n = 0;
+            while started.elapsed() < Duration::from_millis(3900) {
+                n += r.hands(arguments).await.len();
+            }
+            (n, jiffies(r.pid) - before)
+        }));
+    }
+    let mut all = 0;
+    for reader in readers {
+        let (n, cpu) = reader.await.unwrap();
+        all += n;
+        assert!(cpu < 60, "{arguments}: who waits used {cpu} jiffies");
+    }
+    all
 }
