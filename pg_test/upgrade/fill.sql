@@ -121,3 +121,22 @@ SELECT mq.nack('in turns', id, receipt, '5 years') FROM mq.read('in turns');
 SELECT mq.create_queue('held back', rate_limit => 7, rate_interval => '1 minute', rate_burst => 3,
     rate_key => 'k "x"', max_in_flight => 5);
 SELECT mq.create_queue('held back in groups', ordering => 'group', group_max_in_flight => 2, rate_limit => 9);
+-- A queue with both of its parked tables: what is left of much that was parked has moved on to the
+-- second. A new session looks at once whether that is worth while.
+SELECT mq.create_queue('in both', segment_size => 64);
+SELECT count(mq.send('in both', to_jsonb(n || repeat('x', 1800)))) FROM generate_series(1, 300) n;
+SELECT count(*) FROM mq.pop('in both', 290);
+SELECT mq.maintain('in both');
+SELECT mq.maintain('in both');
+\connect
+SELECT 'SELECT mq.maintain(''in both'')' FROM generate_series(1, 4) \gexec
+SELECT format('SELECT count(mq.send(''in both'', to_jsonb(n))) FROM generate_series(%s, %s) n; '
+              'SELECT mq.maintain(''in both'')', i * 32 + 1, i * 32 + 32)
+FROM generate_series(10, 16) i \gexec
+DO $$ DECLARE lies text; BEGIN
+    SELECT storage INTO lies FROM mq.segments WHERE queue = 'in both' AND state = 'parked';
+    ASSERT lies LIKE '%\_p', lies;
+    EXECUTE format('SELECT count(*) FROM mq_internal.%s', lies) INTO lies;
+    ASSERT lies::int >= 10, lies;
+    ASSERT (SELECT count(*) FROM mq.segments WHERE queue = 'in both' AND state = 'closed') > 1;
+END $$;

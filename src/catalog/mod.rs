@@ -389,6 +389,23 @@ pub fn views(dead_letter_of: Option<Oid>) -> Result<Vec<Oid>> {
     })
 }
 
+/// The views of all queues, each with what is another once somebody has altered the queue.
+pub fn stamped_views() -> Result<Vec<(Oid, u32)>> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT view::pg_catalog.oid, xmin FROM mq_internal.queue ORDER BY n",
+            &[],
+            &[],
+        )?;
+        let row = |i| {
+            // Numbers of transactions are passed as those of objects are.
+            let stamp = rows.get(i, 1).as_oid()?;
+            Some((rows.get(i, 0).as_oid()?, u32::from(stamp)))
+        };
+        Ok((0..rows.len()).filter_map(row).collect())
+    })
+}
+
 /// The queue whose archive a relation is.
 pub fn with_archive(view: Oid) -> Result<Option<Oid>> {
     spi::connect(|spi| {

@@ -92,6 +92,12 @@ pub fn of(oid: Oid, lock: Lock) -> Vec<Holder> {
     conflicts(&relation(oid), lock.mode())
 }
 
+/// Who has read, in a transaction that goes on, which tables there are. What the server looks up for
+/// itself does not count.
+pub fn readers_of_the_catalog() -> Vec<Holder> {
+    of(pg_sys::RelationRelationId, Lock::Exclusive)
+}
+
 /// Whether a transaction is not over in every respect: others may see what it did, and not yet have
 /// been told of it.
 pub fn is_ending(xid: u32) -> bool {
@@ -154,10 +160,10 @@ pub fn try_take_map(catalog: Oid, storage: Oid) -> bool {
 /// The transaction in progress is about to move rows of tables that `catalog` (a table of ours)
 /// tells of. Held to its end.
 pub fn announce_moves(catalog: Oid) {
-    // SAFETY: a lock on an object that only we name, by the transaction's own number: nobody else
-    // asks for it but to wait.
+    // SAFETY: a lock on an object that only we name, by the transaction's own number, or the savepoint's,
+    // as the rows will have it: nobody else asks for it but to wait.
     unsafe {
-        let xid = Oid::from(u32::from(pg_sys::GetTopTransactionId()));
+        let xid = Oid::from(u32::from(pg_sys::GetCurrentTransactionId()));
         pg_sys::LockDatabaseObject(catalog, xid, MOVES, pg_sys::ExclusiveLock as i32);
     }
 }

@@ -25,6 +25,7 @@ pub mod report;
 pub mod rival;
 pub mod role;
 pub mod roster;
+mod savepoint;
 pub mod session;
 pub mod shmem;
 pub mod spi;

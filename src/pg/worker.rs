@@ -2,6 +2,7 @@
 //! transactions, of which an error ends only that one.
 
 use super::roster::{self, Entry};
+use super::savepoint;
 use crate::error::Result;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
@@ -205,20 +206,16 @@ pub struct Failure {
 }
 
 fn failure(e: &CaughtError) -> Failure {
-    match e {
-        CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => Failure {
-            message: e.message().to_owned(),
-            is_busy: matches!(
-                e.sql_error_code(),
+    Failure {
+        message: savepoint::message(e),
+        is_busy: matches!(
+            savepoint::code(e),
+            Some(
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
                     | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
                     | PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-            ),
-        },
-        CaughtError::RustPanic { ereport, .. } => Failure {
-            message: ereport.message().to_owned(),
-            is_busy: false,
-        },
+            )
+        ),
     }
 }
 

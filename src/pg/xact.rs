@@ -1,6 +1,6 @@
 //! Where transactions and savepoints end, told to the rest once for a session.
 
-use super::{calm, report};
+use super::{calm, report, savepoint};
 use crate::error::Result;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -129,7 +129,7 @@ fn waits_for_standbys() -> bool {
 }
 
 /// Has something done just before the transaction in progress commits, if it does. Not if it is
-/// prepared. What goes wrong is a warning; an error that PostgreSQL raises ends the transaction.
+/// prepared. What goes wrong is undone, and a warning.
 pub fn before_commit(task: impl FnOnce() -> Result<()> + 'static) {
     TASKS.with(|t| t.borrow_mut().push(Box::new(task)));
 }
@@ -138,6 +138,11 @@ pub fn before_commit(task: impl FnOnce() -> Result<()> + 'static) {
 /// be: what was seen in it may not be so.
 pub fn if_undone(forget: fn()) {
     REGRETS.with(|r| r.borrow_mut().push(forget));
+}
+
+fn regret() {
+    let regrets = REGRETS.with(|r| std::mem::take(&mut *r.borrow_mut()));
+    regrets.into_iter().for_each(|forget| forget());
 }
 
 fn do_tasks() {
@@ -149,8 +154,9 @@ fn do_tasks() {
     // SAFETY: a snapshot for what is done, gone before the commit goes on.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
     for task in tasks {
-        if let Err(e) = task() {
-            report::warn(&e.to_string(), "It is tried again.");
+        if let Err(message) = savepoint::within(task) {
+            regret();
+            report::warn(&message, "It is tried again.");
         }
     }
     // SAFETY: as above.
@@ -167,8 +173,7 @@ unsafe extern "C-unwind" fn on_pre_commit(event: pg_sys::XactEvent::Type, _arg: 
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             TASKS.with(|t| t.borrow_mut().clear());
             IS_TIED.set(false);
-            let regrets = REGRETS.with(|r| std::mem::take(&mut *r.borrow_mut()));
-            regrets.into_iter().for_each(|forget| forget());
+            regret();
         }
         _ => {}
     }

@@ -19,6 +19,8 @@ use crate::pg::rel::Lock;
 use crate::pg::time::{self, Micros};
 use crate::pg::{report, xact};
 use crate::queue::note::note_locked;
+use crate::queue::pace::{Pace, Step};
+use crate::queue::spare;
 use crate::settings;
 use crate::storage::rotate::{self, End, Kept};
 use crate::wake::touch;
@@ -26,16 +28,6 @@ use pg_broker_core::ids::BLOCK;
 use pg_broker_core::space::{self, Last};
 use std::cell::RefCell;
 use std::collections::HashMap;
-
-/// What a step came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Something was done; there may be more.
-    Done,
-    /// There is something to do that cannot be done yet.
-    Waits,
-    Idle,
-}
 
 /// What this session has learnt of a closed table. Losing it costs another look.
 struct Seen {
@@ -90,8 +82,8 @@ const COUNTED_EVERY: Micros = 2_000_000;
 /// A parked table with fewer pages is not worth being emptied.
 const WORTH: i64 = 64;
 
-/// One step, for whoever may write. Nothing is waited for.
-pub fn step(q: &Queue) -> Result<Step> {
+/// One step, for whoever may write. Nothing is waited for, but as the pace says.
+pub fn step(q: &Queue, pace: &Pace) -> Result<Step> {
     let Some(map) = rotate::begin(q) else {
         return Ok(Step::Waits);
     };
@@ -123,8 +115,12 @@ pub fn step(q: &Queue) -> Result<Step> {
     let sources = map.parked().iter().filter(|p| p.state == State::Source);
     let mut moved = 0;
     for part in closed.chain(sources) {
-        match treat(q, &map, part, given, now, MOVED - moved)? {
+        match treat(q, &map, part, (given, now), MOVED - moved, pace)? {
             Found::Empty(since) => empty.push((part, since)),
+            Found::Left => {
+                rotate::turn(q, part, left(part))?;
+                done = true;
+            }
             Found::Moved(n) => {
                 moved += n;
                 done = true;
@@ -151,44 +147,28 @@ pub fn step(q: &Queue) -> Result<Step> {
             _ => {}
         }
     }
-    // At the end: from here on others are kept out; and of one table only, because a standby waits for
-    // each lock in turn.
-    let mut is_alone = true;
+    // At the end: from here on others are kept out; and of one table only where there are standbys, because
+    // they wait for each lock in turn.
+    let is_one = pace.tables == 1 || empty.len() > 1 && rotate::has_standby()?;
+    let tables = if is_one { 1 } else { pace.tables };
+    let mut truncated = 0;
     for (part, since) in empty {
-        match truncate(q, part, since, is_alone)? {
-            Truncated::Yes => (done, is_alone) = (true, false),
+        match truncate(q, part, since, truncated < tables)? {
+            Truncated::Yes => (done, truncated) = (true, truncated + 1),
             Truncated::Turned => done = true,
             Truncated::No => waits = true,
         }
     }
-    if is_alone
-        && let Some(spare) = spare(&map, now)
-        && rotate::drop(q, spare)?
-    {
-        done = true;
-    }
+    let spares = match truncated {
+        0 => spare::step(q, &map, now)?,
+        _ => Step::Done,
+    };
     forget_others(q, &map);
     Ok(match (done, waits) {
         (true, _) => Step::Done,
-        (_, true) => Step::Waits,
-        _ => Step::Idle,
+        (_, true) if spares != Step::Done => Step::Waits,
+        _ => spares,
     })
-}
-
-/// So many segments without a range are kept for whatever comes.
-const SPARE: usize = 4;
-/// The others are dropped one after the other, each when nobody has wanted it for so long.
-const SPARED_FOR: Micros = 60_000_000;
-
-/// A segment that is no longer needed.
-fn spare(map: &Map, now: Micros) -> Option<&Part> {
-    let free = || map.idle.iter().filter(|p| p.state == State::Free);
-    if free().count() <= SPARE + map.segments / 2 {
-        return None;
-    }
-    free()
-        .filter(|p| now - p.since > SPARED_FOR)
-        .max_by_key(|p| p.k)
 }
 
 /// How many messages a segment is to take, if somebody has said.
@@ -230,6 +210,8 @@ fn wanted(q: &Queue, map: &Map, given: i64, now: Micros) -> Option<(i64, i64)> {
 enum Found {
     /// No message, and none to come, since then.
     Empty(Micros),
+    /// The same, and nobody will remember since when.
+    Left,
     /// So many were moved away.
     Moved(usize),
     Kept,
@@ -240,17 +222,24 @@ fn treat(
     q: &Queue,
     map: &Map,
     part: &Part,
-    given: i64,
-    now: Micros,
+    (given, now): (i64, Micros),
     may_move: usize,
+    pace: &Pace,
 ) -> Result<Found> {
-    let Some(low) = settled(q, part) else {
-        return Ok(Found::Kept);
+    let low = loop {
+        match settled(q, part) {
+            Some(low) => break low,
+            None if pace.wait() => {}
+            None => return Ok(Found::Kept),
+        }
     };
     let Some(found) = rotate::first_live(part, low) else {
         return Ok(Found::Kept);
     };
     let Some(first) = found else {
+        if !pace.comes_back {
+            return Ok(Found::Left);
+        }
         // Who began before this is over by the next step, or has begun long ago.
         let before = remember(q, part, |seen| {
             let before = seen.empty_since;
@@ -322,10 +311,10 @@ fn forget_others(q: &Queue, map: &Map) {
 }
 
 /// Whether the ids of the segment after this one are used up, too: what is short beside the life of a
-/// segment has left by then.
+/// segment has left by then. Ranges follow one another; one that is not there any more is used up.
 fn is_behind(map: &Map, part: &Part, given: i64) -> bool {
     let next = map.ranges().iter().find(|p| p.first >= part.past);
-    next.is_some_and(|next| next.past <= given - BLOCK)
+    next.is_some_and(|next| next.first > part.past || next.past <= given - BLOCK)
 }
 
 /// Whether so few messages are left in a segment that it is worth moving them.
@@ -389,13 +378,22 @@ fn is_known(q: &Queue, part: &Part) -> bool {
     seen(q, part, holders, Seen::have_all_ended)
 }
 
+/// What a table becomes that all messages have left, until it is truncated.
+fn left(part: &Part) -> State {
+    match part.k <= PARENT {
+        true => State::Dormant,
+        false => State::Drained,
+    }
+}
+
 /// Truncates a table without a message, since then, if it `may` be now; or, if somebody uses it, has
 /// nobody look there any more, so that he is the last.
 fn truncate(q: &Queue, part: &Part, empty_since: Micros, may: bool) -> Result<Truncated> {
-    let (full, drained, empty) = match part.k <= PARENT {
-        true => (State::Source, State::Dormant, State::Dormant),
-        false => (State::Closed, State::Drained, State::Free),
+    let (full, empty) = match part.k <= PARENT {
+        true => (State::Source, State::Dormant),
+        false => (State::Closed, State::Free),
     };
+    let drained = left(part);
     let to = match rotate::keeper(part, empty_since, grace())? {
         None if !may => return Ok(Truncated::No),
         None => match rotate::truncate(q, part, low(q, part))? {
@@ -464,6 +462,7 @@ pub fn kept_by(q: &Queue, k: i32) -> Option<String> {
         Kept::Held(None) => "a prepared transaction".into(),
         Kept::Young(pid) => format!("process {pid}, which may still look there"),
         Kept::Moved => "a move that older snapshots may not see".into(),
+        Kept::Standby => "a standby, where somebody may still look there".into(),
     })
 }
 

@@ -2,17 +2,23 @@
 //! of what there are ranges for; or, where none looks after it, senders and readers themselves, just
 //! before they commit.
 
+use super::pace::Pace;
 use super::rotate::{fixed_size, step};
+use super::spare;
 use crate::catalog::map::{Map, Part, State};
 use crate::catalog::{self, Queue};
+use crate::error::Result;
 use crate::pg::bell;
 use crate::pg::rel::Lock;
 use crate::pg::time::{self, Micros};
+use crate::pg::value::Oid;
 use crate::pg::wait;
 use crate::pg::xact;
+use crate::storage::rotate;
 use pg_broker_core::space;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 thread_local! {
     /// A queue whose ids come near their end, and when that was last told.
@@ -31,6 +37,12 @@ const PATIENCE: usize = 50;
 const IMPATIENCE: Micros = 1_000_000;
 /// A session that has to look after a queue itself does so at most this often.
 const TENDED_EVERY: Micros = 20_000;
+
+/// So often upkeep waits a moment, of two milliseconds, for those who are in a table.
+const UPKEEP_WAITS: usize = 100;
+
+/// A table that messages left longer ago was truncated, or is looked at by upkeep.
+const LATELY: Micros = 600_000_000;
 
 /// Whether new ids come near to the end of what there are ranges for.
 fn is_near_end(q: &Queue, map: &Map, last_id: i64) -> bool {
@@ -72,14 +84,21 @@ pub fn before_send(q: &Queue, last_id: i64) {
 
 /// Messages were read: where no worker looks after the queue, the readers do.
 pub fn after_read(q: &Queue) {
-    if !bell::is_heard() && has_work(&q.map()) {
-        tend(q, time::now());
+    if !bell::is_heard() {
+        let now = time::now();
+        if has_work(&q.map(), now) {
+            tend(q, now);
+        }
     }
 }
 
-fn has_work(map: &Map) -> bool {
-    let is_over = |p: &Part| matches!(p.state, State::Closed | State::Source | State::Drained);
-    map.all().any(is_over)
+fn has_work(map: &Map, now: Micros) -> bool {
+    let is_over = |p: &Part| match p.state {
+        State::Closed | State::Source | State::Drained => true,
+        State::Dormant => !p.is_new() && now - p.since < LATELY && rotate::pages(p) > 0,
+        _ => false,
+    };
+    map.all().any(is_over) || spare::has_work(map, now)
 }
 
 /// Has this transaction do a step before it commits: whoever holds a table for himself should not
@@ -101,12 +120,23 @@ fn tend(q: &Queue, now: Micros) {
 }
 
 /// The same, whenever it was done last.
-pub fn at_commit(q: &Queue) {
+fn at_commit(q: &Queue) {
     let view = q.view;
-    xact::before_commit(move || {
-        catalog::open_oid(view, Lock::Read)?
-            .map(|q| step(&q))
-            .transpose()?;
-        Ok(())
-    });
+    xact::before_commit(move || step_of(view, &Pace::of_a_session()));
+}
+
+/// Has the transaction that does the upkeep of these queues do a step for each before it commits.
+pub fn all_at_commit(queues: &[Rc<Queue>]) {
+    let moments = Rc::new(Cell::new(UPKEEP_WAITS));
+    for view in queues.iter().map(|q| q.view) {
+        let moments = moments.clone();
+        xact::before_commit(move || step_of(view, &Pace::of_upkeep(&moments)));
+    }
+}
+
+fn step_of(view: Oid, pace: &Pace) -> Result<()> {
+    match catalog::open_oid(view, Lock::Read)? {
+        Some(q) => step(&q, pace).map(|_| ()),
+        None => Ok(()),
+    }
 }

@@ -35,7 +35,7 @@ pub fn maintain(queues: &[Rc<Queue>]) -> Result<u64> {
         }
     }
     count_all();
-    queues.iter().for_each(|q| tend::at_commit(q));
+    tend::all_at_commit(queues);
     // At the end, because some of them may be dropped.
     for q in queues {
         done += request::tend(q)?;

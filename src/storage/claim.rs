@@ -353,17 +353,25 @@ impl<'a> Claim<'a> {
 
     /// Hands out the message of that id, if it is ready and free.
     pub fn one(&mut self, id: i64, hand: &mut impl FnMut(&[Value])) -> bool {
-        let before = self.changes.len();
-        let Some(mut space) = self.space.take() else {
-            return false;
-        };
-        if let Some(facts) = space.find(id)
-            && facts.fate(self.q, self.now) == Fate::Ready
-        {
-            self.try_hand_out(&mut space, &facts, hand);
+        while self.renewed < RENEWED {
+            let Some(mut space) = self.space.take() else {
+                return false;
+            };
+            let found = space.find(id);
+            let handed = match &found {
+                Some(facts) if facts.fate(self.q, self.now) == Fate::Ready => {
+                    self.try_hand_out(&mut space, facts, hand)
+                }
+                None if space.has_changed() => Handed::Moved,
+                _ => Handed::Taken,
+            };
+            self.space = Some(space);
+            match handed {
+                Handed::Moved => self.renew(),
+                handed => return matches!(handed, Handed::Out),
+            }
         }
-        self.space = Some(space);
-        self.changes.len() > before
+        false
     }
 
     /// Locks a row that is over, to be buried. False: somebody else has it; none: there are enough.

@@ -3,11 +3,13 @@
 //!
 //! Every message is looked at, as long as no index knows of groups.
 
+use super::claim::RENEWED;
 use super::row::{self, Fate};
 use super::space::Space;
 use crate::catalog::Queue;
 use crate::pg::table::Pinned;
 use crate::pg::time::Micros;
+use crate::pg::value::Value;
 use crate::pg::wait;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,8 +27,26 @@ pub fn ready(
     q: &Queue,
     now: Micros,
     most: usize,
-    key: impl Fn(crate::pg::value::Value) -> Option<String>,
+    key: impl Fn(Value) -> Option<String>,
 ) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for _ in 0..RENEWED {
+        let has_changed;
+        (groups, has_changed) = look(q, now, most, &key);
+        if !has_changed {
+            break;
+        }
+    }
+    groups
+}
+
+/// The same in one snapshot, and whether messages may have been moved meanwhile.
+fn look(
+    q: &Queue,
+    now: Micros,
+    most: usize,
+    key: &impl Fn(Value) -> Option<String>,
+) -> (Vec<Group>, bool) {
     let _pinned = Pinned::now();
     let mut space = Space::to_read(q);
     let mut at: HashMap<String, Option<usize>> = HashMap::new();
@@ -64,5 +84,6 @@ pub fn ready(
             }
         }
     }
-    groups
+    let has_changed = space.has_changed();
+    (groups, has_changed)
 }

@@ -95,23 +95,38 @@ pub fn open(q: &Queue, map: &Map, range: (i64, i64)) -> Result<bool> {
     Ok(true)
 }
 
-/// Drops a segment that has no range, unless somebody is using it.
-pub fn drop(q: &Queue, part: &Part) -> Result<bool> {
+/// Drops segments that have no range, those that nobody is using, unless somebody may be about to lock
+/// what he has read to be there. False when that came to nothing.
+pub fn drop(q: &Queue, parts: &[&Part], grace: Micros) -> Result<bool> {
     let _ours = OwnDdl::begin();
-    if !holders::of(part.table, Lock::Exclusive).is_empty()
-        || !rel::try_hold(part.table, Lock::Exclusive)
-    {
+    let holds = |p: &&&Part| {
+        holders::of(p.table, Lock::Exclusive).is_empty() && rel::try_hold(p.table, Lock::Exclusive)
+    };
+    if xact::is_tied() || has_readers_of_the_catalog(grace)? {
         return Ok(false);
     }
-    spi::connect(|spi| {
-        spi.utility(&format!(
-            "DROP TABLE mq_internal.q_{}{}",
-            q.n,
-            suffix(part.k)
-        ))
-    })?;
-    map::change(q, part.k, &Change::Dropped)?;
+    let held: Vec<_> = parts.iter().filter(holds).collect();
+    // Who came meanwhile waits for these locks, and would find nothing.
+    if held.is_empty() || has_readers_of_the_catalog(grace)? {
+        return Ok(false);
+    }
+    let name = |p: &&&Part| format!("mq_internal.q_{}{}", q.n, suffix(p.k));
+    let names: Vec<String> = held.iter().map(name).collect();
+    spi::connect(|spi| spi.utility(&format!("DROP TABLE {}", names.join(", "))))?;
+    for part in held {
+        map::change(q, part.k, &Change::Dropped)?;
+    }
     Ok(true)
+}
+
+/// So long most transactions do not last; a dump has read the list of tables before.
+const BRIEF: Micros = 20_000;
+
+/// Whether somebody in this database may have read which tables there are, or be about to, and go by
+/// that.
+fn has_readers_of_the_catalog(grace: Micros) -> Result<bool> {
+    Ok(!holders::readers_of_the_catalog().is_empty()
+        || young(time::now().saturating_sub(BRIEF), grace)?.is_some())
 }
 
 /// Whether a child of the parent could be made without waiting for anybody.
@@ -147,6 +162,15 @@ fn make(q: &Queue, k: i32) -> Result<()> {
         _ => "autovacuum_enabled = off, toast.autovacuum_enabled = off",
     };
     spi::connect(|spi| {
+        // Where the parent is, whatever this session's settings say.
+        let place = spi.query(
+            "SELECT pg_catalog.quote_literal(coalesce(t.spcname, '')) FROM pg_catalog.pg_class c \
+             LEFT JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace WHERE c.oid = $1",
+            &[Ty::Oid],
+            &[Value::oid(q.storage)],
+        )?;
+        let place = place.get(0, 0).as_text().unwrap_or_else(|| "''".into());
+        spi.utility(&format!("SET LOCAL default_tablespace = {place}"))?;
         spi.utility(&format!(
             "CREATE {kind}TABLE mq_internal.{name} (CONSTRAINT {name}_pkey PRIMARY KEY (id)) \
              INHERITS (mq_internal.q_{n}) USING heap WITH (fillfactor = {}, {vacuum})",
@@ -280,6 +304,8 @@ pub enum Kept {
     Young(i32),
     /// Messages were moved out that an old snapshot may still look for here.
     Moved,
+    /// The same as the last two on a standby, of which nothing is known here.
+    Standby,
 }
 
 /// The table and the one of its large values; none when somebody has it for himself.
@@ -304,7 +330,24 @@ pub fn keeper(part: &Part, empty_since: Micros, grace: Micros) -> Result<Option<
     {
         return Ok(Some(Kept::Moved));
     }
+    if time::now().saturating_sub(empty_since) < grace && has_standby()? {
+        return Ok(Some(Kept::Standby));
+    }
     Ok(young(empty_since, grace)?.map(Kept::Young))
+}
+
+/// Whether a standby may be reading along: which snapshots there are there is not known here.
+pub fn has_standby() -> Result<bool> {
+    spi::connect(|spi| {
+        let rows = spi.query(
+            "SELECT FROM pg_catalog.pg_stat_get_wal_senders() w WHERE NOT EXISTS (SELECT FROM \
+             pg_catalog.pg_get_replication_slots() s WHERE s.active_pid = w.pid AND s.slot_type = \
+             'logical') LIMIT 1",
+            &[],
+            &[],
+        )?;
+        Ok(!rows.is_empty())
+    })
 }
 
 /// A session of this database with a snapshot that may be older than a moment, in a transaction that

@@ -127,8 +127,9 @@ pub fn enter(q: &Queue, group: i64) -> Known {
             }
             Some(groups.look_up(group, has_suspects))
         });
+        let sent = stake.sent;
         match known.flatten() {
-            Some(known) => usable(known),
+            Some(known) => usable(known, sent),
             None => {
                 stake.is_in = false;
                 s.is_unheard = true;
@@ -138,21 +139,30 @@ pub fn enter(q: &Queue, group: i64) -> Known {
     })
 }
 
-/// Without hints, nothing is taken for granted.
-fn usable(known: Known) -> Known {
-    match settings::HINTS.get() {
-        true => known,
-        false => known.doubted(),
+/// Without hints, nothing is taken for granted. What this transaction has `sent`, from that id on,
+/// others do not know of before it commits: that may be late, too.
+fn usable(known: Known, sent: Option<i64>) -> Known {
+    match (settings::HINTS.get(), sent) {
+        (false, _) => known.doubted(),
+        (true, Some(id)) => known.doubted_from(id),
+        (true, None) => known,
     }
 }
 
 /// The same, for another look.
 pub fn look_up(q: &Queue, group: i64) -> Known {
-    let known = board::with(frontier::key(q), false, |h| {
+    let key = frontier::key(q);
+    let known = board::with(key, false, |h| {
         let has_suspects = h.state.has_suspects();
         Some(h.groups(false)?.look_up(group, has_suspects))
     });
-    known.flatten().map_or(UNKNOWN, usable)
+    let sent = STAKES.with(|s| {
+        let list = s.borrow();
+        let stakes = list.iter().find(|s| s.key == key)?;
+        stakes.groups.get(&group)?.sent
+    });
+    let known = known.flatten();
+    known.map_or(UNKNOWN, |known| usable(known, sent))
 }
 
 /// A message of a group that was taken is about to be handed out. False: the rows have to be looked

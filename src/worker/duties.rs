@@ -22,8 +22,9 @@ pub struct Charge {
     pub retains: bool,
     /// It is some session's private queue for replies.
     is_for_replies: bool,
-    /// When this was last read from the catalog.
+    /// When this was last read from the catalog, and as of which of its changes.
     pub known: Micros,
+    pub stamp: u32,
     /// When something comes due, as it was when last looked; for somebody might look at it first.
     pub armed: Option<Micros>,
     /// Something has come due that nobody has looked at for us.
@@ -52,7 +53,7 @@ pub struct Charge {
 
 impl Charge {
     pub fn new(q: &Queue, key: Key, now: Micros) -> Self {
-        let mut charge = Charge {
+        Charge {
             view: u32::from(q.view),
             storage: u32::from(q.storage),
             key,
@@ -62,6 +63,7 @@ impl Charge {
             retains: false,
             is_for_replies: false,
             known: now,
+            stamp: 0,
             armed: None,
             has_due: false,
             blind_since: None,
@@ -76,13 +78,11 @@ impl Charge {
             space_pause: 0,
             next: [now; DUTIES.len()],
             swept: Sweep::default(),
-        };
-        charge.learn(q, now);
-        charge
+        }
     }
 
     /// Takes over what may have been altered.
-    pub fn learn(&mut self, q: &Queue, now: Micros) {
+    pub fn learn(&mut self, q: &Queue, stamp: u32, now: Micros) {
         let Options {
             notify,
             max_failures,
@@ -95,6 +95,7 @@ impl Charge {
         self.retains = archive_retention.is_some();
         self.is_for_replies = names::is_reply_queue(&q.name);
         self.known = now;
+        self.stamp = stamp;
     }
 }
 

@@ -4,7 +4,6 @@ use super::duties::{Charge, Duty};
 use super::journal::Journal;
 use super::{SECOND, interval, notify};
 use crate::catalog::{self, Queue};
-use crate::error::Result;
 use crate::pg::blames;
 use crate::pg::rel::{self, Lock};
 use crate::pg::report::Collector;
@@ -13,11 +12,13 @@ use crate::pg::roster::{self, Entry, Outcome};
 use crate::pg::time::{self, Micros};
 use crate::pg::value::Oid;
 use crate::pg::worker::{self, Argument, Failure};
-use crate::queue::{rotate, upkeep};
+use crate::queue::pace::{Pace, Step as Rotated};
+use crate::queue::rotate;
+use crate::queue::upkeep;
 use crate::settings;
 use crate::wake::notify::{NextDue, next_due};
 use crate::wake::{counts, frontier};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Options are read again after so long, should nobody have told that they changed.
 const KNOWN_FOR: Micros = 300 * SECOND;
@@ -187,20 +188,23 @@ impl Site {
         }
         for _ in 0..STEPS {
             let stepped = worker::transaction(|| match catalog::open_oid(view, Lock::Read)? {
-                None => Ok(rotate::Step::Idle),
+                None => Ok(Rotated::Idle),
                 Some(q) => {
                     let _owner = ActingAs::owner(q.owner);
-                    rotate::step(&q)
+                    rotate::step(&q, &Pace::of_a_worker())
                 }
             });
             match self.note(charge.view, ROTATING, &context, stepped) {
-                Some(rotate::Step::Done) => {
+                Some(Rotated::Done) => {
                     done += 1;
                     charge.space_pause = 0;
                     continue;
                 }
-                Some(rotate::Step::Idle) => charge.wants_space = false,
-                Some(rotate::Step::Waits) | None => {
+                Some(Rotated::Idle) => charge.wants_space = false,
+                Some(Rotated::Later(at)) => {
+                    charge.space_pause = (at - time::now()).max(SPACING);
+                }
+                Some(Rotated::Waits) | None => {
                     let most = interval().max(SPACING);
                     charge.space_pause = (charge.space_pause * 2).clamp(SPACING * 10, most);
                 }
@@ -235,12 +239,10 @@ impl Site {
         }
     }
 
-    /// Learns which queues there are. Says so when there is nothing to be here for.
+    /// Learns which queues there are, and what is new of them. Says so when there is nothing to be
+    /// here for.
     fn refresh(&mut self, now: Micros) -> Option<Outcome> {
         let has_news = self.entry.take_news();
-        if has_news {
-            self.charges.iter_mut().for_each(|c| c.known = 0);
-        }
         if !has_news && now - self.listed < LISTED_EVERY.max(interval()) {
             return None;
         }
@@ -249,18 +251,42 @@ impl Site {
             if rel::in_recovery() || rel::internal("queue").is_none() {
                 return Ok(None);
             }
-            catalog::views(None).map(Some)
+            catalog::stamped_views().map(Some)
         });
-        let views: Vec<u32> = match self.note(0, LISTING, LISTING, listed)? {
-            Some(views) => views.into_iter().map(u32::from).collect(),
+        let mut views: BTreeMap<u32, u32> = match self.note(0, LISTING, LISTING, listed)? {
+            Some(views) => views.into_iter().map(|(v, s)| (u32::from(v), s)).collect(),
             None => return Some(Outcome::NoExtension),
         };
-        self.charges.retain(|c| views.contains(&c.view));
+        self.charges.retain(|c| views.contains_key(&c.view));
         self.troubles
-            .retain(|(view, _), _| *view == 0 || views.contains(view));
-        for view in views {
-            self.look_up(view, now);
+            .retain(|(view, _), _| *view == 0 || views.contains_key(view));
+        let mut charges = std::mem::take(&mut self.charges);
+        let renamed = if has_news {
+            self.renamed(&charges)
+        } else {
+            BTreeSet::new()
+        };
+        for charge in &mut charges {
+            let stamp = views.remove(&charge.view).unwrap_or_default();
+            let is_known = charge.stamp == stamp && now - charge.known < KNOWN_FOR;
+            if !is_known || renamed.contains(&charge.view) {
+                let view = charge.view;
+                self.look_up(view, |q| charge.learn(q, stamp, now));
+            }
         }
+        let mut new = |view, stamp| {
+            self.look_up(view, |q| {
+                let mut charge = Charge::new(q, frontier::key(q), now);
+                charge.learn(q, stamp, now);
+                charge
+            })
+        };
+        charges.extend(
+            views
+                .into_iter()
+                .filter_map(|(view, stamp)| new(view, stamp)),
+        );
+        self.charges = charges;
         if !self.charges.is_empty() {
             self.empty_since = None;
             return None;
@@ -269,26 +295,22 @@ impl Site {
         (now - since > LINGER).then_some(Outcome::NoQueues)
     }
 
-    /// Learns of one queue, unless it is known well enough.
-    fn look_up(&mut self, view: u32, now: Micros) {
-        let at = self.charges.iter().position(|c| c.view == view);
-        let known = at.and_then(|at| self.charges.get_mut(at));
-        if known.as_ref().is_some_and(|c| now - c.known < KNOWN_FOR) {
-            return;
-        }
-        let learn = |q: &Queue| match known {
-            Some(charge) => {
-                charge.learn(q, now);
-                None
-            }
-            None => Some(Charge::new(q, frontier::key(q), now)),
-        };
-        let looked = worker::transaction(|| -> Result<Option<Charge>> {
-            let queue = catalog::open_oid(Oid::from(view), Lock::Read)?;
-            Ok(queue.and_then(|q| learn(&q)))
+    /// Those of these queues that have another name than is known.
+    fn renamed(&mut self, charges: &[Charge]) -> BTreeSet<u32> {
+        let looked = worker::transaction(|| {
+            let is_renamed = |c: &&Charge| rel::name(Oid::from(c.view)).as_ref() != Some(&c.name);
+            Ok(charges.iter().filter(is_renamed).map(|c| c.view).collect())
         });
-        let new = self.note(view, LOOKING, LOOKING, looked);
-        self.charges.extend(new.flatten());
+        self.note(0, LISTING, LISTING, looked).unwrap_or_default()
+    }
+
+    /// Learns something of one queue.
+    fn look_up<R>(&mut self, view: u32, learn: impl FnOnce(&Queue) -> R) -> Option<R> {
+        let looked = worker::transaction(|| {
+            let queue = catalog::open_oid(Oid::from(view), Lock::Read)?;
+            Ok(queue.map(|q| learn(&q)))
+        });
+        self.note(view, LOOKING, LOOKING, looked).flatten()
     }
 
     /// Writes down that upkeep ran, if it did something, and tidies up in shared memory.

@@ -16,7 +16,8 @@
 //! a transaction that committed after they were handed out. So a sender says, just before its
 //! commit, which ids are coming, and compares them with the highest that was handed out; who hands
 //! out compares with those that are coming, and looks anew when one has come since its ticket. Ids
-//! below `late` may have come late.
+//! below `late` may have come late. Who hands out what it has sent itself, and is not coming yet, takes all
+//! of that for late.
 //!
 //! **Where does a group begin?** Finished messages leave entries in the index behind. For groups with
 //! many of them a slot says below which id there is no message of the group.
@@ -165,6 +166,18 @@ impl Known {
             low: 0,
             late: i64::MAX,
             clean: 0,
+            ..self
+        }
+    }
+
+    /// The same, for a transaction that has itself sent messages of the group, none below this id. Nobody
+    /// compares these with what is handed out before they are coming, which is at its end.
+    #[must_use]
+    pub fn doubted_from(self, id: i64) -> Self {
+        Known {
+            low: self.low.min(id),
+            late: i64::MAX,
+            clean: self.clean.min(id),
             ..self
         }
     }
