@@ -1,6 +1,7 @@
 //! Everything that queues hold, as lines to compare, and whether they are alive after a restore.
 
 use crate::conn::Conn;
+use crate::space::{self, Part, Upkeep, nothing_waits};
 
 /// Everything a queue is, as lines to compare: options, rows, archives, grants.
 pub async fn content(c: &Conn, grants: bool) -> Vec<String> {
@@ -149,6 +150,9 @@ pub async fn alive(c: &Conn) {
         ))
         .await;
     }
+    for queue in ["in segments", "in groups", "in both"] {
+        rotates(c, queue).await;
+    }
     c.refused("DROP EXTENSION pg_broker", "2BP01").await;
     c.run("DROP EXTENSION pg_broker CASCADE").await;
     let left = "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mq%') + (SELECT count(*) FROM pg_event_trigger)";
@@ -157,4 +161,41 @@ pub async fn alive(c: &Conn) {
         0,
         "CASCADE leaves something after a restore"
     );
+}
+
+/// Its used ranges are truncated when their messages have gone, and it begins new ones.
+async fn rotates(c: &Conn, queue: &str) {
+    let is_closed = |part: &&Part| part.is_segment && part.is_old();
+    let before = space::parts(c, queue).await;
+    let closed: Vec<&Part> = before.iter().filter(is_closed).collect();
+    assert!(!closed.is_empty(), "{before:#?}");
+    c.run(&format!(
+        "SELECT mq.delete('{queue}', id) FROM mq.\"{queue}\""
+    ))
+    .await;
+    let is_back = |parts: &[Part]| {
+        let is_free = |old: &&Part| {
+            let now = parts.iter().find(|part| part.storage == old.storage);
+            now.is_none_or(|now| now.state == "free" || now.first > old.first)
+        };
+        nothing_waits(parts) && closed.iter().all(is_free)
+    };
+    let what = "the ranges from before truncated";
+    space::until(c, queue, Upkeep::Calls, what, is_back).await;
+    let newest = async || {
+        let parts = space::segments(c, queue).await;
+        parts.into_iter().filter_map(|part| part.first).max()
+    };
+    let first = newest().await;
+    for _ in 0..8 {
+        c.run(&format!(
+            "SELECT mq.send_batch('{queue}', (SELECT array_agg(to_jsonb(n)) FROM generate_series(1, 32) n))"
+        ))
+        .await;
+        c.run(&format!("SELECT mq.pop('{queue}', 32)")).await;
+        c.run(&format!("SELECT mq.maintain('{queue}')")).await;
+    }
+    assert!(newest().await > first, "{queue} begins no new range");
+    let what = "the ranges of afterwards truncated";
+    space::until(c, queue, Upkeep::Calls, what, nothing_waits).await;
 }

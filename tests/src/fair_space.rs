@@ -5,7 +5,7 @@ use crate::fair::{reads, send, send_many};
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
 use crate::server::Server;
-use crate::space::{self, LEAST, Upkeep, nothing_waits};
+use crate::space::{self, LEAST, Upkeep};
 use crate::tests;
 use crate::world::{output, world};
 use std::collections::HashSet;
@@ -202,7 +202,7 @@ async fn rotating(cx: Cx, upkeep: Upkeep) {
     }
     assert_eq!(sent, acked);
     assert!(space::segments(&c, "q").await.len() > 1);
-    space::until(&c, "q", upkeep, "all used ranges truncated", nothing_waits).await;
+    space::all_truncated(&c, "q", upkeep).await;
 }
 
 async fn rotating_by_calls(cx: Cx) {

@@ -11,6 +11,7 @@ tests![
     late_behind_a_savepoint,
     taken_in_a_savepoint,
     asked_for_more,
+    own_messages,
 ];
 
 /// A message with a lower id is committed while one behind it is held: it waits for that.
@@ -166,4 +167,44 @@ async fn asked_for_more(cx: Cx) {
     assert_eq!(reads(&x, 9).await, "", "b1 is leased");
     settle(&r, "ack", "b1").await;
     assert_eq!(reads(&x, 9).await, "late");
+}
+
+/// Who reads what he has sent himself, and not committed, waits for those behind it that others hold; and
+/// has it before those behind it, whatever was learnt of the group meanwhile.
+async fn own_messages(cx: Cx) {
+    let [a, b, r, x] = sessions(&cx).await;
+    for level in ["READ COMMITTED", "REPEATABLE READ"] {
+        a.run(&format!("BEGIN ISOLATION LEVEL {level}")).await;
+        send(&a, "own").await;
+        send(&b, "b1").await;
+        // A transaction that has changed something learns nothing for others.
+        r.run("BEGIN").await;
+        r.run("SELECT mq.send('q', '1', group_key => 'another', delay => '1 hour')")
+            .await;
+        assert_eq!(reads(&r, 1).await, "b1");
+        r.run("COMMIT").await;
+        assert_eq!(reads(&a, 9).await, "", "{level}: b1 is held");
+        settle(&r, "ack", "b1").await;
+        assert_eq!(reads(&a, 9).await, "own", "{level}");
+        send(&b, "b2").await;
+        a.run("COMMIT").await;
+        assert_eq!(reads(&x, 9).await, "", "{level}: own is held");
+        settle(&a, "ack", "own").await;
+        assert_eq!(reads(&x, 9).await, "b2", "{level}");
+        settle(&x, "ack", "b2").await;
+
+        a.run(&format!("BEGIN ISOLATION LEVEL {level}")).await;
+        send(&a, "own").await;
+        for body in ["b1", "b2", "b3"] {
+            send(&b, body).await;
+        }
+        for body in ["b1", "b2"] {
+            assert_eq!(reads(&r, 1).await, body);
+            settle(&r, "ack", body).await;
+        }
+        assert_eq!(reads(&a, 1).await, "own", "{level}: before b3");
+        a.run("ROLLBACK").await;
+        assert_eq!(reads(&x, 9).await, "b3", "{level}");
+        settle(&x, "ack", "b3").await;
+    }
 }

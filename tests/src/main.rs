@@ -46,6 +46,7 @@ mod moves;
 mod names;
 mod native;
 mod oracle;
+mod parked;
 mod pauses;
 #[path = "../clients/rust.rs"]
 mod pgmq_client;
@@ -75,13 +76,20 @@ mod space_batches;
 mod space_callers;
 mod space_catalogs;
 mod space_crash;
+mod space_deadlocks;
 mod space_dump;
+mod space_limits;
+mod space_middle;
+mod space_order;
 mod space_parking;
+mod space_pgmq;
 mod space_pinned;
 mod space_rotation;
 mod space_sends;
+mod space_sizes;
 mod space_standby;
 mod space_undone;
+mod space_upkeep;
 mod space_verbs;
 mod space_young;
 mod spread;
@@ -172,16 +180,23 @@ fn all() -> Vec<harness::Test> {
         lifecycle::tests(),
         pooler::tests(),
         space_crash::tests(),
+        space_deadlocks::tests(),
         space_dump::tests(),
+        space_middle::tests(),
         space_standby::tests(),
         space_catalogs::tests(),
         space_callers::tests(),
+        space_limits::tests(),
+        space_order::tests(),
         space_parking::tests(),
+        space_pgmq::tests(),
         space_batches::tests(),
         space_rotation::tests(),
         space_pinned::tests(),
         space_sends::tests(),
+        space_sizes::tests(),
         space_undone::tests(),
+        space_upkeep::tests(),
         space_verbs::tests(),
         space_young::tests(),
         tutorials::tests(),

@@ -26,9 +26,9 @@ tests![
 ];
 
 /// When a message was handed out, in microseconds, and of which key it was.
-type Taken = (i64, String);
+pub type Taken = (i64, String);
 
-async fn take(c: &Conn, verb: &str) -> Vec<Taken> {
+pub async fn take(c: &Conn, verb: &str) -> Vec<Taken> {
     let rows = c
         .rows(&format!(
             "SELECT (extract(epoch FROM read_at) * 1000000)::bigint, coalesce(headers->>'k', '') \
@@ -43,18 +43,18 @@ async fn take(c: &Conn, verb: &str) -> Vec<Taken> {
 }
 
 /// So many messages a second, at most so many at once.
-struct Rate {
-    a_second: i64,
-    burst: i64,
+pub struct Rate {
+    pub a_second: i64,
+    pub burst: i64,
 }
 
 impl Rate {
-    fn allowed(&self, micros: i64) -> i64 {
+    pub fn allowed(&self, micros: i64) -> i64 {
         self.burst + micros * self.a_second / 1_000_000
     }
 
     /// Gives how long it took.
-    fn check(&self, mut taken: Vec<i64>) -> i64 {
+    pub fn check(&self, mut taken: Vec<i64>) -> i64 {
         taken.sort_unstable();
         for (i, from) in taken.iter().enumerate() {
             for (j, to) in taken.iter().enumerate().skip(i) {

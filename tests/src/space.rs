@@ -5,7 +5,7 @@ use crate::conn::{Conn, Patience};
 use crate::harness::Cx;
 use crate::server::Server;
 use crate::storage;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -162,6 +162,12 @@ pub async fn bytes(c: &Conn, queue: &str) -> i64 {
     .await
 }
 
+/// Ids as an argument of a call.
+pub fn list(ids: &[i64]) -> String {
+    let texts: Vec<String> = ids.iter().map(i64::to_string).collect();
+    format!("ARRAY[{}]::bigint[]", texts.join(", "))
+}
+
 /// In which table each message lies, by id. A message that lies in two is a failure.
 pub async fn places(c: &Conn, queue: &str) -> HashMap<i64, String> {
     let parent = storage::of(c, queue).await;
@@ -181,6 +187,39 @@ pub async fn places(c: &Conn, queue: &str) -> HashMap<i64, String> {
 pub fn is_segment(table: &str) -> bool {
     let number = table.rsplit_once("_s").map(|(_, n)| n);
     number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()) && !n.is_empty())
+}
+
+/// Sees which messages are moved: those that lay in a segment once, and are parked now.
+#[derive(Default)]
+pub struct Moves {
+    pub inside: HashSet<i64>,
+    pub moved: HashSet<i64>,
+}
+
+impl Moves {
+    pub async fn look(&mut self, c: &Conn, queue: &str) {
+        for (id, table) in places(c, queue).await {
+            if is_segment(&table) {
+                self.inside.insert(id);
+                assert!(
+                    !self.moved.contains(&id),
+                    "{id} was moved back into {table}"
+                );
+            } else if self.inside.contains(&id) {
+                self.moved.insert(id);
+            }
+        }
+    }
+}
+
+/// How many of the queue's segments have been truncated: those have another file than they were made with.
+pub async fn truncated(c: &Conn, queue: &str) -> i64 {
+    let parent = storage::of(c, queue).await;
+    c.int(&format!(
+        "SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid \
+         WHERE inhparent = '{parent}'::regclass AND relname ~ '_s[0-9]+$' AND relfilenode <> c.oid"
+    ))
+    .await
 }
 
 /// Waits until the parts of the queue are as they should be; the upkeep goes on meanwhile.
@@ -213,4 +252,9 @@ pub async fn until(
 /// No range is used up and still takes space.
 pub fn nothing_waits(parts: &[Part]) -> bool {
     !parts.iter().any(Part::is_old)
+}
+
+/// Waits until all ranges of the queue that are used up have been truncated.
+pub async fn all_truncated(c: &Conn, queue: &str, upkeep: Upkeep) {
+    until(c, queue, upkeep, "all used ranges truncated", nothing_waits).await;
 }

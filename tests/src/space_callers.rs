@@ -5,7 +5,7 @@
 use crate::conn::Conn;
 use crate::harness::Cx;
 use crate::server::Server;
-use crate::space::{self, LEAST, Upkeep, is_segment, nothing_waits};
+use crate::space::{self, LEAST, Upkeep, is_segment};
 use crate::tests;
 use crate::traffic::Traffic;
 use std::sync::Arc;
@@ -225,14 +225,7 @@ async fn upkeep_in_a_transaction(cx: Cx) {
         }
     }
     traffic.finish().await;
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
 }
 
 /// Queues come and go, and change their name and owner, under the hands of a worker that rotates.

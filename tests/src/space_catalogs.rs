@@ -4,7 +4,7 @@
 use crate::conn::Conn;
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
-use crate::space::{self, FEW, LEAST, Upkeep, nothing_waits};
+use crate::space::{self, FEW, LEAST, Upkeep};
 use crate::tests;
 use crate::traffic::Traffic;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ async fn deadlocks(cx: Cx, upkeep: Upkeep) {
         task.await.expect("a session");
     }
     c.run("SELECT mq.delete('q', id) FROM mq.q").await;
-    space::until(&c, "q", upkeep, "all used ranges truncated", nothing_waits).await;
+    space::all_truncated(&c, "q", upkeep).await;
 }
 
 /// A message more to hold; then, in one transaction, something with each of all, up or down.
@@ -263,12 +263,5 @@ async fn vacuum_has_nothing_to_do(cx: Cx) {
     over.store(true, Ordering::SeqCst);
     cares.await.expect("VACUUM and the like");
     traffic.finish().await;
-    space::until(
-        &c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&c, "q", Upkeep::Calls).await;
 }

@@ -6,13 +6,13 @@ use crate::harness::Cx;
 use crate::ledger::{DB, Ledger, Load, reach};
 use crate::rng::{Rng, seed};
 use crate::server::Server;
-use crate::space::{self, LEAST, Upkeep, nothing_waits};
+use crate::space::{self, LEAST, Upkeep};
 use crate::tests;
 use crate::traffic::Traffic;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-tests![with_a_worker, with_readers_alone, unlogged, in_the_middle];
+tests![with_a_worker, with_readers_alone, unlogged];
 
 const KILLS: usize = 12;
 
@@ -51,14 +51,7 @@ async fn killed(name: &str, upkeep: Upkeep) {
     assert!(rotated >= KILLS / 2, "{rotated} rotations were met");
     let c = server.connect(DB).await;
     load.end(KILLS).await;
-    space::until(
-        &c,
-        "work",
-        upkeep,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&c, "work", upkeep).await;
     let parts = space::parts(&c, "work").await;
     assert!(
         parts.len() < 3 * space::FEW,
@@ -112,59 +105,7 @@ async fn unlogged(cx: Cx) {
         traffic.finish_with(&[first]).await;
         traffic.turns(8).await;
         traffic.finish().await;
-        space::until(
-            &traffic.c,
-            "q",
-            Upkeep::Calls,
-            "all used ranges truncated",
-            nothing_waits,
-        )
-        .await;
+        space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
         traffic.send(10).await;
     }
-}
-
-/// The upkeep itself is killed in the middle of its transaction.
-async fn in_the_middle(cx: Cx) {
-    let settings = Upkeep::Calls.settings();
-    let server = Arc::new(Server::start("space-middle", &settings).await);
-    let cx = cx.on(server.clone());
-    let c = cx.connect().await;
-    space::create(&c, "q", LEAST, "").await;
-    let mut traffic = Traffic::new(c, "q", Upkeep::Calls).await;
-    traffic.turns(3).await;
-    let mut kept = Vec::new();
-    for _ in 0..6 {
-        let id = traffic
-            .c
-            .int("SELECT mq.send('q', '1', delay => '1 hour')")
-            .await;
-        kept.push(id);
-        traffic.turns(3).await;
-        // All that one round of upkeep does, and not its commit.
-        let c = cx.connect().await;
-        c.run("BEGIN; SELECT mq.maintain('q'); SELECT mq.maintain('q')")
-            .await;
-        server.crash();
-        server.up();
-        traffic.c = cx.connect().await;
-        let places = space::places(&traffic.c, "q").await;
-        assert!(
-            kept.iter().all(|id| places.contains_key(id)),
-            "{kept:?}: {places:?}"
-        );
-        traffic.drain().await;
-    }
-    for id in &kept {
-        assert!(traffic.c.yes(&format!("SELECT mq.delete('q', {id})")).await);
-    }
-    traffic.finish().await;
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
 }

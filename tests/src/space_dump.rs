@@ -4,7 +4,7 @@
 use crate::conn::{Conn, Patience};
 use crate::harness::{Cx, spawn};
 use crate::server::Server;
-use crate::space::{self, LEAST, Part, Upkeep, is_segment, nothing_waits};
+use crate::space::{self, LEAST, Part, Upkeep, is_segment};
 use crate::tests;
 use crate::traffic::Traffic;
 use crate::world::{output, world};
@@ -225,14 +225,7 @@ async fn restored_and_goes_on(cx: Cx) {
     traffic.finish_with(&ids).await;
     traffic.turns(6).await;
     traffic.finish().await;
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
 }
 
 /// A queue past its youth with messages that are kept; returns the ids of these.
@@ -299,14 +292,7 @@ async fn a_browser_sees_the_same(cx: Cx) {
         .text("SELECT string_agg(id::text, ' ' ORDER BY id) FROM mq.q")
         .await;
     assert_eq!(now, left.join(" "));
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
 }
 
 /// Who has a snapshot and looks at the queue only after messages were moved misses none of them:
@@ -350,14 +336,7 @@ async fn a_late_look_misses_none(cx: Cx) {
     browser.run("COMMIT").await;
     traffic.drain().await;
     // Now every snapshot is younger than the move: nobody waits for the grace to pass.
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
 }
 
 /// The planner asks this function what it says, after it has opened the tables.
@@ -497,14 +476,7 @@ async fn everything_pinned_stops_nothing(cx: Cx) {
         );
     }
     dumper.run("COMMIT").await;
-    space::until(
-        &traffic.c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", Upkeep::Calls).await;
     for id in kept {
         assert!(traffic.c.yes(&format!("SELECT mq.delete('q', {id})")).await);
     }

@@ -4,7 +4,7 @@
 use crate::conn::{Conn, Hand};
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
-use crate::space::{self, LEAST, Upkeep, is_segment, nothing_waits};
+use crate::space::{self, LEAST, Moves, Upkeep};
 use crate::tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,22 +186,15 @@ impl Reader {
 /// Looks where messages lie, again and again; returns how many were seen in a segment first and in
 /// a parked table then.
 async fn watch(c: Conn, book: Arc<Book>, upkeep: Upkeep) -> usize {
-    let (mut inside, mut moved) = (HashSet::new(), HashSet::new());
+    let mut moves = Moves::default();
     while !book.is_over() {
-        for (id, table) in space::places(&c, "q").await {
-            if is_segment(&table) {
-                inside.insert(id);
-                assert!(!moved.contains(&id), "{id} was moved back into {table}");
-            } else if inside.contains(&id) {
-                moved.insert(id);
-            }
-        }
+        moves.look(&c, "q").await;
         for _ in 0..5 {
             upkeep.step(&c, "q").await;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    moved.len()
+    moves.moved.len()
 }
 
 async fn under_load(cx: Cx, upkeep: Upkeep, hints: &str) {
@@ -250,7 +243,7 @@ async fn under_load(cx: Cx, upkeep: Upkeep, hints: &str) {
     println!("      parking: {sent} messages, {moved} seen moved");
     assert!(sent > 20 * LEAST as usize, "only {sent} were sent");
     assert!(moved > 10, "only {moved} were moved");
-    space::until(&c, "q", upkeep, "all used ranges truncated", nothing_waits).await;
+    space::all_truncated(&c, "q", upkeep).await;
 }
 
 /// Takes what is left, and compares what was sent with what was acked.
@@ -384,14 +377,7 @@ async fn transactions_that_pop(cx: Cx) {
     let differ =
         "SELECT count(*) FROM sent FULL JOIN done USING (n) WHERE sent.n IS NULL OR done.n IS NULL";
     assert_eq!(c.int(differ).await, 0);
-    space::until(
-        &c,
-        "q",
-        Upkeep::Worker,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&c, "q", Upkeep::Worker).await;
 }
 
 /// The parked tables are emptied into each other: a message that stays long enough is moved again
@@ -439,12 +425,5 @@ async fn moved_twice(cx: Cx) {
     assert!(c.settle("ack", "q", &again).await);
     c.run("SELECT mq.delete('q', id) FROM mq.q").await;
     traffic.finish().await;
-    space::until(
-        &c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&c, "q", Upkeep::Calls).await;
 }

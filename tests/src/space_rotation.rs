@@ -4,7 +4,7 @@
 
 use crate::harness::Cx;
 use crate::server::Server;
-use crate::space::{self, FEW, Upkeep, nothing_waits};
+use crate::space::{self, FEW, Upkeep};
 use crate::tests;
 use crate::traffic::Traffic;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ tests![
     without_preload_with_readers_alone,
     an_idle_queue_has_one_table,
     nothing_to_do_is_said,
+    too_small_is_said,
 ];
 
 const SEGMENT: u64 = 256;
@@ -121,17 +122,32 @@ async fn nothing_to_do_is_said(cx: Cx) {
     traffic.turns(3).await;
     traffic.finish().await;
     c.until("SELECT mq.maintain('q') = 0").await;
-    space::until(
-        &c,
-        "q",
-        Upkeep::Calls,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&c, "q", Upkeep::Calls).await;
     let before = space::parts(&c, "q").await;
     for _ in 0..3 {
         assert_eq!(c.int("SELECT mq.maintain('q')").await, 0);
     }
     assert_eq!(space::parts(&c, "q").await, before);
+}
+
+/// Whoever has made segments too small for what is sent is told so.
+async fn too_small_is_said(cx: Cx) {
+    let cx = space::quiet(&cx).await;
+    let c = cx.connect().await;
+    space::create(&c, "q", space::LEAST, "").await;
+    let says = "SELECT w FROM mq.status(), unnest(warnings) w WHERE w LIKE '%segment%'";
+    assert_eq!(c.text(says).await, "-");
+    let mut traffic = Traffic::new(cx.connect().await, "q", Upkeep::Calls).await;
+    traffic.turns(3).await;
+    let said = c.text(says).await;
+    let rest = said.strip_prefix("queue \"q\" begins a new segment every ");
+    let (seconds, advice) = rest.and_then(|rest| rest.split_once(' ')).expect(&said);
+    assert!(seconds.parse::<f64>().unwrap() < 5.0, "{said}");
+    assert_eq!(
+        advice,
+        "seconds, and standbys replay the end of each with an exclusive lock: raise its segment_size, \
+         or leave it to pg_broker.rotation_interval"
+    );
+    c.run("SELECT mq.alter_queue('q', segment_size => 0)").await;
+    assert_eq!(c.text(says).await, "-");
 }

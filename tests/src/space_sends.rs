@@ -32,24 +32,10 @@ async fn begin(cx: &Cx, upkeep: Upkeep) -> Traffic {
 
 async fn end(mut traffic: Traffic, upkeep: Upkeep) {
     traffic.finish().await;
-    space::until(
-        &traffic.c,
-        "q",
-        upkeep,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", upkeep).await;
     traffic.turns(3).await;
     traffic.finish().await;
-    space::until(
-        &traffic.c,
-        "q",
-        upkeep,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&traffic.c, "q", upkeep).await;
 }
 
 /// Three of four batches roll back.

@@ -1,11 +1,12 @@
 //! A standby while its primary rotates: whoever browses there sees every message that stays, or is
-//! cancelled and told why; and a standby that takes over goes on rotating.
+//! cancelled and told why; so does who looks late, within the grace; and a standby that takes over goes
+//! on rotating, with unlogged queues, too.
 
 use crate::conn::{Conn, Patience, Refusal};
 use crate::harness::{Cx, spawn};
 use crate::ledger::{DB, Load, reach};
 use crate::server::Server;
-use crate::space::{self, LEAST, Upkeep, nothing_waits};
+use crate::space::{self, LEAST, Upkeep, is_segment};
 use crate::tests;
 use crate::traffic::Traffic;
 use std::sync::Arc;
@@ -15,7 +16,10 @@ use std::time::{Duration, Instant};
 tests![
     browsed_with_feedback,
     browsed_without_feedback,
-    promoted_under_load
+    a_late_look,
+    promoted_under_load,
+    unlogged_with_calls,
+    unlogged_with_a_worker,
 ];
 
 /// Messages that stay all the time.
@@ -183,14 +187,7 @@ async fn promoted_under_load(_: Cx) {
     ledger.crashes.lock().unwrap().push((began, Instant::now()));
     turned(&s, 4).await;
     load.end(1).await;
-    space::until(
-        &s,
-        "work",
-        Upkeep::Worker,
-        "all used ranges truncated",
-        nothing_waits,
-    )
-    .await;
+    space::all_truncated(&s, "work", Upkeep::Worker).await;
 }
 
 /// Waits until others' work has begun so many new ranges.
@@ -200,4 +197,132 @@ async fn turned(c: &Conn, many: usize) {
         let before = c.int(newest).await;
         c.until(&format!("SELECT ({newest}) > {before}")).await;
     }
+}
+
+/// Who has a snapshot there, of which the primary hears nothing, and looks at the queue only after messages
+/// were moved or have left, misses none of them: within the grace.
+async fn a_late_look(_: Cx) {
+    let settings = format!(
+        "{}pg_broker.move_grace = '20s'\n",
+        Upkeep::Worker.settings()
+    );
+    let primary = Server::start("space-primary-late", &settings).await;
+    let c = primary.connect(DB).await;
+    space::create(&c, "q", LEAST, "").await;
+    let standby = primary.standby("space-standby-late");
+    let mut traffic = Traffic::new(c, "q", Upkeep::Worker).await;
+    let sql = "SELECT mq.send_batch('q', array_fill('{\"kept\": 1}'::jsonb, ARRAY[8]), delay => '1 hour')";
+    traffic.c.run(sql).await;
+    // The first ids of a queue are in no segment.
+    let mut later = Vec::new();
+    while later.len() < 8 {
+        traffic.step().await;
+        let one = "SELECT mq.send('q', '{\"kept\": 1}', delay => '1 hour')";
+        let id = traffic.c.int(one).await;
+        match space::is_segment(&space::places(&traffic.c, "q").await[&id]) {
+            true => later.push(id),
+            false => assert!(traffic.c.yes(&format!("SELECT mq.delete('q', {id})")).await),
+        }
+    }
+    let here = traffic.c.text("SELECT pg_current_wal_lsn()").await;
+    let s = standby.connect(DB).await;
+    s.until(&format!("SELECT pg_last_wal_replay_lsn() >= '{here}'"))
+        .await;
+    s.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .await;
+    let began = Instant::now();
+    for id in &later[..3] {
+        assert!(traffic.c.yes(&format!("SELECT mq.delete('q', {id})")).await);
+    }
+    let patience = Patience::new("a segment that messages have left, and that a standby keeps");
+    loop {
+        let parts = space::parts(&traffic.c, "q").await;
+        let why = |part: &space::Part| part.kept_by.clone().unwrap_or_default();
+        let is_kept = |p: &space::Part| p.is_old() && why(p).contains("a standby");
+        let places = space::places(&traffic.c, "q").await;
+        let has_moved = |id: &i64| !space::is_segment(&places[id]);
+        if parts.iter().any(is_kept) && later[3..].iter().any(has_moved) {
+            break;
+        }
+        traffic.step().await;
+        patience.wait().await;
+    }
+    // Long enough for the worker to truncate what could be, and for the replay.
+    traffic.turns(2).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let here = traffic.c.text("SELECT pg_current_wal_lsn()").await;
+    let seen = s.int("SELECT count(*) FROM mq.q WHERE body ? 'kept'").await;
+    assert!(began.elapsed() < Duration::from_secs(20), "too late");
+    assert_eq!(seen, 16);
+    s.run("COMMIT").await;
+    s.until(&format!("SELECT pg_last_wal_replay_lsn() >= '{here}'"))
+        .await;
+    assert_eq!(
+        s.int("SELECT count(*) FROM mq.q WHERE body ? 'kept'").await,
+        13
+    );
+}
+
+async fn unlogged_with_calls(_: Cx) {
+    unlogged(Upkeep::Calls, "calls").await;
+}
+
+async fn unlogged_with_a_worker(_: Cx) {
+    unlogged(Upkeep::Worker, "worker").await;
+}
+
+/// An unlogged queue is empty on a standby that takes over, whatever lay in segments and was parked,
+/// and works and rotates like a new one.
+async fn unlogged(upkeep: Upkeep, name: &str) {
+    let name = format!("space-unlogged-{name}");
+    let primary = Server::start(&name, &upkeep.settings()).await;
+    let p = primary.connect(DB).await;
+    space::create(&p, "q", LEAST, ", durable => false").await;
+    p.run("SELECT mq.create_queue('kept')").await;
+    p.send("kept", 1).await;
+    let mut traffic = Traffic::new(p, "q", upkeep).await;
+    parks(&mut traffic).await;
+    let left = traffic.send(3 * LEAST).await;
+    let lie = space::places(&traffic.c, "q").await;
+    assert!(lie.values().any(|table| is_segment(table)), "{lie:?}");
+    traffic.c.run("SELECT mq.read('q', 10, '1 hour')").await;
+    let standby = primary.standby(&format!("{name}-standby"));
+    let s = standby.connect(DB).await;
+    let here = traffic.c.text("SELECT pg_current_wal_lsn()").await;
+    s.until(&format!("SELECT pg_last_wal_replay_lsn() >= '{here}'"))
+        .await;
+    assert!(space::segments(&s, "q").await.len() > 1);
+    primary.crash();
+    standby.promote();
+    s.until("SELECT NOT pg_is_in_recovery()").await;
+    traffic.c = s;
+    assert_eq!(traffic.c.int("SELECT count(*) FROM mq.q").await, 0);
+    assert_eq!(traffic.c.hands("'q', 10").await, []);
+    assert_eq!(traffic.c.int("SELECT count(*) FROM mq.kept").await, 1);
+    let first = traffic.c.send("q", 1).await;
+    assert!(first > *left.last().unwrap(), "{first} was used before");
+    traffic.finish_with(&[first]).await;
+    let parked = parks(&mut traffic).await;
+    let logged = "SELECT count(*) FROM pg_class WHERE relnamespace = 'mq_internal'::regnamespace \
+                  AND relname ~ '^q_1(_s[0-9]+|_p)?$' AND relpersistence <> 'u'";
+    assert_eq!(traffic.c.int(logged).await, 0, "a table is logged");
+    let delete = format!("SELECT mq.delete('q', {parked})");
+    assert!(traffic.c.yes(&delete).await);
+    traffic.finish().await;
+    space::all_truncated(&traffic.c, "q", upkeep).await;
+}
+
+/// Goes on until a message that was in a segment is parked, which it returns.
+async fn parks(traffic: &mut Traffic) -> i64 {
+    traffic.turns(2).await;
+    let send = "SELECT mq.send('q', '1', delay => '1 hour')";
+    let id = traffic.c.int(send).await;
+    let place = space::places(&traffic.c, "q").await[&id].clone();
+    assert!(is_segment(&place), "{place}");
+    let patience = Patience::new("a message that is parked");
+    while is_segment(&space::places(&traffic.c, "q").await[&id]) {
+        traffic.turns(1).await;
+        patience.wait().await;
+    }
+    id
 }

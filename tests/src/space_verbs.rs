@@ -3,7 +3,7 @@
 
 use crate::conn::{Conn, NONE};
 use crate::harness::Cx;
-use crate::space::{self, LEAST, Upkeep};
+use crate::space::{self, LEAST, Upkeep, list};
 use crate::spread::{Spread, drained, spread};
 use crate::tests;
 use crate::traffic::Traffic;
@@ -34,11 +34,6 @@ async fn queue(cx: &Cx, options: &str) -> (Conn, Spread) {
     c.never_wait().await;
     let spread = spread(&c, "q").await;
     (c, spread)
-}
-
-fn list(ids: &[i64]) -> String {
-    let texts: Vec<String> = ids.iter().map(i64::to_string).collect();
-    format!("ARRAY[{}]::bigint[]", texts.join(", "))
 }
 
 fn without(ids: &[i64], those: &[i64]) -> Vec<i64> {

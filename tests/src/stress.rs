@@ -10,7 +10,8 @@ use crate::conn::Conn;
 use crate::figures::agree;
 use crate::harness::{Cx, spawn};
 use crate::rng::{Rng, seed};
-use crate::{space, tests};
+use crate::space::{self, Moves};
+use crate::tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -86,19 +87,16 @@ async fn mixed(cx: Cx) {
 
 /// Beside a worker that rotates all the time.
 async fn rotating(cx: Cx) {
-    let cx = space::working(&cx).await;
     let shape = Shape {
         rounds: 4,
         ..Shape::wild(Kind::Plain)
     };
-    stress(cx.clone(), shape).await;
-    let segments = space::segments(&cx.connect().await, "q").await;
-    assert!(segments.len() > 1, "nothing rotated: {segments:#?}");
+    stress(space::working(&cx).await, shape).await;
 }
 
 /// With messages that belong together.
 async fn grouped(cx: Cx) {
-    stress(cx, Shape::wild(Kind::Grouped)).await;
+    stress(space::working(&cx).await, Shape::wild(Kind::Grouped)).await;
 }
 
 async fn grouped_calm(cx: Cx) {
@@ -107,7 +105,7 @@ async fn grouped_calm(cx: Cx) {
 
 /// With tenants that take turns.
 async fn fair(cx: Cx) {
-    stress(cx, Shape::wild(Kind::Fair)).await;
+    stress(space::working(&cx).await, Shape::wild(Kind::Fair)).await;
 }
 
 async fn fair_calm(cx: Cx) {
@@ -175,6 +173,7 @@ async fn stress(cx: Cx, shape: Shape) {
         kind: shape.kind,
         ..Common::default()
     });
+    let mut moves = Moves::default();
     for round in 0..shape.rounds {
         let over = Arc::new(AtomicBool::new(false));
         let pids = Arc::new(std::sync::Mutex::new(vec![0; shape.sessions]));
@@ -202,6 +201,9 @@ async fn stress(cx: Cx, shape: Shape) {
                 c.run(&format!("SELECT pg_{how}_backend({pid}) WHERE {pid} > 0"))
                     .await;
             }
+            if shape.segment.is_some() {
+                moves.look(&c, "q").await;
+            }
             let two = c.rows(TWO_AT_A_TIME).await;
             if let Some(two) = two.first() {
                 for row in c.rows(&format!("SELECT id, priority, state, attempts, failures, enqueued_at::time, visible_at::time, read_at::time, last_error FROM mq.q WHERE group_key = '{}' ORDER BY id LIMIT 40", two[0].as_deref().unwrap())).await {
@@ -223,6 +225,15 @@ async fn stress(cx: Cx, shape: Shape) {
         "      stress: {} calls",
         common.calls.load(Ordering::Relaxed)
     );
+    if shape.segment.is_some() {
+        let (moved, truncated) = (moves.moved.len(), space::truncated(&c, "q").await);
+        println!("      stress: {moved} seen moved, {truncated} segments truncated");
+        assert!(
+            moved > 0 && truncated > 0,
+            "{:#?}",
+            space::parts(&c, "q").await
+        );
+    }
 }
 
 /// Groups of which two reads hold messages.
