@@ -22,6 +22,7 @@ usage: make bench [PG=18|15] [ARGS='…']   or   cargo run --release -p pg_broke
   --parked N         messages of the stream in the workload parked (300000)
   --delayed-seconds S  how long the workload delayed goes on (60)
   --queues N         queues in the workload thousand (1000)
+  --before NAME=DIR  the bin directory of a PostgreSQL with an earlier build of the extension
   --only A,B         only these workloads (see --list)
   --sides A,B        only these sides: ours, dropin, pgmq, sql, plain
   --quick            one-second rounds, a small backlog, five-second minutes: does it work?
@@ -52,6 +53,7 @@ pub struct Args {
     pub parked: u64,
     pub delayed_seconds: f64,
     pub queues: usize,
+    pub before: Option<Before>,
     pub only: Vec<String>,
     pub sides: Vec<String>,
     pub check: bool,
@@ -63,6 +65,30 @@ pub struct Args {
     pub keep: bool,
     pub list: bool,
     pub help: bool,
+}
+
+/// Another build of the extension: what to call it, and where its server's programs are.
+#[derive(Debug, Clone)]
+pub struct Before {
+    pub name: String,
+    pub bin: PathBuf,
+}
+
+impl Before {
+    fn parse(text: &str) -> Result<Before> {
+        match text.split_once('=') {
+            Some((name, bin)) if !name.is_empty() => Ok(Before {
+                name: name.into(),
+                bin: bin.into(),
+            }),
+            _ => Err(format!("--before {text}: NAME=DIR").into()),
+        }
+    }
+
+    /// As it was given.
+    pub fn words(&self) -> String {
+        format!("{}={}", self.name, self.bin.display())
+    }
 }
 
 impl Default for Args {
@@ -87,6 +113,7 @@ impl Default for Args {
             parked: 300_000,
             delayed_seconds: 60.0,
             queues: 1000,
+            before: None,
             only: Vec::new(),
             sides: Vec::new(),
             check: false,
@@ -131,6 +158,7 @@ impl Args {
                 "--segment" => args.segment = number(&flag, &value()?)?,
                 "--parked" => args.parked = number(&flag, &value()?)?,
                 "--delayed-seconds" => args.delayed_seconds = number(&flag, &value()?)?,
+                "--before" => args.before = Some(Before::parse(&value()?)?),
                 "--queues" => args.queues = number(&flag, &value()?)?,
                 "--threads" => args.threads = number(&flag, &value()?)?,
                 "--only" => args.only = list(&value()?),

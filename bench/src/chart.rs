@@ -21,7 +21,7 @@ pub fn svg(report: &Report, points: &[Point]) -> String {
     let rows: Vec<&Row> = report
         .rows
         .iter()
-        .filter(|row| !row.unit.starts_with("ms") && !workload::is_of_space(&row.key))
+        .filter(|row| !row.unit.starts_with("ms") && !workload::is_apart(&row.key))
         .collect();
     if !others.is_empty() && !rows.is_empty() {
         y = ratios(&mut page, report, &rows, base, others, y);

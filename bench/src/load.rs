@@ -1,5 +1,6 @@
 //! Drives a number of workers at one job and measures what they do in a given time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use tokio_postgres::Client;
 
 use crate::args::Args;
 use crate::client::{Claim, Worker};
+use crate::process::{family, parent, spent, times as cpu_times};
 use crate::side::Side;
 
 /// What every worker does, again and again.
@@ -49,6 +51,9 @@ pub struct Load {
     pub rate: f64,
     /// WAL bytes an operation.
     pub wal: f64,
+    /// Microseconds of the processor that an operation takes of all processes of the server, where
+    /// the kernel tells.
+    pub cpu: Option<f64>,
     pub tally: Tally,
 }
 
@@ -103,7 +108,11 @@ pub async fn drive(
         .into_iter()
         .map(|worker| {
             let gate = gate.clone();
-            tokio::spawn(async move { work(&worker, job, &gate).await })
+            tokio::spawn(async move {
+                let tally = work(&worker, job, &gate).await?;
+                // Its session lives until all is counted.
+                Ok::<_, pg_broker_bench_common::Error>((tally, worker))
+            })
         })
         .collect();
 
@@ -125,8 +134,11 @@ pub async fn drive(
         gate.stop.store(true, Relaxed);
     }
     let mut tally = Tally::default();
+    let mut workers = Vec::with_capacity(clients);
     for task in tasks {
-        tally.add(task.await??);
+        let (own, worker) = task.await??;
+        tally.add(own);
+        workers.push(worker);
     }
     if job == Job::Drain {
         marks.push(mark(admin, &gate).await?);
@@ -138,6 +150,7 @@ pub async fn drive(
     let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
         return Err("nothing was measured".into());
     };
+    let operations = (last.done - first.done).max(1) as f64;
     Ok(Load {
         slices: marks
             .windows(2)
@@ -147,7 +160,11 @@ pub async fn drive(
             Job::Read => tally.micros.len() as f64 / tally.busy.as_secs_f64(),
             _ => rate(first, last),
         },
-        wal: (last.wal - first.wal) as f64 / (last.done - first.done).max(1) as f64,
+        wal: (last.wal - first.wal) as f64 / operations,
+        cpu: match (&first.cpu, &last.cpu) {
+            (Some(from), Some(to)) => Some(spent(from, to) as f64 / 1e3 / operations),
+            _ => None,
+        },
         tally,
     })
 }
@@ -156,19 +173,23 @@ struct Mark {
     at: Instant,
     done: u64,
     wal: i64,
+    cpu: Option<HashMap<i32, u64>>,
 }
 
 async fn mark(admin: &Client, gate: &Gate) -> Result<Mark> {
     let row = admin
         .query_one(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint",
+            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, pg_backend_pid()",
             &[],
         )
         .await?;
+    let server = parent(row.try_get(1)?);
+    let cpu = server.and_then(|server| cpu_times(&family(server).ok()?).ok());
     Ok(Mark {
         at: Instant::now(),
         done: gate.done.load(Relaxed),
         wal: row.try_get(0)?,
+        cpu,
     })
 }
 

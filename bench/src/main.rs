@@ -5,11 +5,13 @@
 //! chart. See `bench/README.md`.
 
 mod args;
+mod before;
 mod chart;
 mod client;
 mod idle;
 mod load;
 mod ordered;
+mod pair;
 mod plot;
 mod process;
 mod promise;
@@ -36,7 +38,7 @@ use pg_broker_bench_common::{BODY, Result, block_on, ended};
 use run::Bench;
 use server::Server;
 use side::{SIDES, Side};
-use workload::{DELAYED, IDLE, ORDERED, PARKED, ROUTES, SNAPSHOT, SPACE, THOUSAND, WAKE};
+use workload::{BEFORE, DELAYED, IDLE, ORDERED, PARKED, ROUTES, SNAPSHOT, SPACE, THOUSAND, WAKE};
 
 fn main() -> ExitCode {
     ended(start())
@@ -142,6 +144,11 @@ async fn bench(args: &Args) -> Result<ExitCode> {
         rows.extend(bench.thousand().await?);
     }
 
+    if wanted(BEFORE) && args.before.is_some() {
+        say("beside an earlier build", began);
+        rows.extend(bench.before().await?);
+    }
+
     let mut conditions = conditions(&root, &bench, &versions).await?;
     conditions.push(("load before", load_before));
     conditions.push(("took", format!("{:.0?}", began.elapsed())));
@@ -186,9 +193,16 @@ fn command(args: &Args) -> String {
             _ => kept.push(word),
         }
     }
+    // Where an earlier build stands is of no interest to anybody else.
+    let kept = match &args.before {
+        Some(before) => kept
+            .join(" ")
+            .replace(&before.words(), &format!("{}=DIR", before.name)),
+        None => kept.join(" "),
+    };
     match kept.is_empty() {
         true => format!("make bench PG={}", args.pg),
-        false => format!("make bench PG={} ARGS='{}'", args.pg, kept.join(" ")),
+        false => format!("make bench PG={} ARGS='{kept}'", args.pg),
     }
 }
 

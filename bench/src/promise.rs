@@ -4,7 +4,7 @@ use pg_broker_bench_common::floor::Floor;
 
 use crate::args::Args;
 use crate::workload::{DELAYED, IDLE, PARKED, SPACE, WAL};
-use crate::{idle, ordered, routes, snapshot, space, thousand, wake};
+use crate::{before, idle, ordered, routes, snapshot, space, thousand, wake};
 
 pub fn floors(args: &Args) -> Vec<Floor> {
     let mut floors = vec![
@@ -28,15 +28,21 @@ pub fn floors(args: &Args) -> Vec<Floor> {
     for stream in [SPACE, DELAYED] {
         floors.extend([
             Floor::value(&key(stream, "above"), space::SEGMENTS),
-            Floor::row(&key(stream, "last"), &key(stream, "first"), space::STEADY),
             Floor::value(&key(stream, "catalogs"), space::CATALOG_GROWTH),
             Floor::row(&key(stream, "dead"), &key(stream, "allowed"), 1.0),
             Floor::value(&key(stream, "autovacuum"), 0.0),
         ]);
     }
+    let steady = |last: &str, first: &str| Floor::row(last, first, space::STEADY);
+    floors.push(steady(
+        &key(SPACE, "last-beside"),
+        &key(SPACE, "first-beside"),
+    ));
+    floors.push(steady(&key(DELAYED, "last"), &key(DELAYED, "first")));
     floors.push(Floor::value(&key(PARKED, "end"), space::SEGMENTS));
     floors.push(Floor::value(&key(PARKED, "autovacuum"), 0.0));
     floors.extend(thousand::floors());
+    floors.extend(before::floors());
     floors.extend(routes::floors());
     floors.extend(ordered::floors());
     if args.minutes > 1 {

@@ -140,10 +140,7 @@ impl Bench<'_> {
             Front::Delayed(count) => (side.fill_delayed, count),
         };
         let began = Instant::now();
-        let fill = owner.prepare(&side.sql(fill, &queue)).await?;
-        for some in pieces(count) {
-            owner.query_one(&fill, &[&MESSAGE, &some]).await?;
-        }
+        put(owner, &side.sql(fill, &queue), count).await?;
         if matches!(workload.front, Front::Leased(_)) {
             let lease = owner.prepare(&side.sql(side.lease, &queue)).await?;
             for some in pieces(count) {
@@ -162,6 +159,15 @@ impl Bench<'_> {
         }
         Ok(())
     }
+}
+
+/// Puts in so many by a side's statement that fills.
+pub async fn put(owner: &Client, fill: &str, count: i64) -> Result<()> {
+    let fill = owner.prepare(fill).await?;
+    for some in pieces(count) {
+        owner.query_one(&fill, &[&MESSAGE, &some]).await?;
+    }
+    Ok(())
 }
 
 /// So many, in statements of at most `FILL`.

@@ -78,14 +78,14 @@ impl Server {
         .launch()
     }
 
-    /// Another server like this one, beside it.
-    pub fn twin(&self, name: &str) -> Result<Server> {
+    /// Another server like this one, beside it; from another directory of programs, if one is named.
+    pub fn twin(&self, name: &str, bin: Option<&Path>) -> Result<Server> {
         let work = self.data.parent().and_then(Path::file_name);
         let work = work.map(|name| name.to_string_lossy()).unwrap_or_default();
         let work = format!("{work}-{name}");
         let work = output(Command::new(self.scripts.join("workdir")).arg(work))?;
         Server {
-            bin: self.bin.clone(),
+            bin: bin.unwrap_or(&self.bin).to_path_buf(),
             scripts: self.scripts.clone(),
             data: PathBuf::from(work).join("data"),
             port: 0,

@@ -9,37 +9,43 @@ use std::time::{Duration, Instant};
 use pg_broker_bench_common::Result;
 use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::floor::Floor;
-use pg_broker_bench_common::pg::{MESSAGE, connect};
+use pg_broker_bench_common::pg::MESSAGE;
 use pg_broker_bench_common::text::grouped;
 use tokio_postgres::Client;
 
 use crate::idle::MEASURABLE;
-use crate::load::{Job, Times, drive};
+use crate::load::{Job, Times};
+use crate::pair::{Pair, Place, QUEUE, Task};
 use crate::process::{family, memory, parent, spent, times, title};
-use crate::run::{Bench, verify};
+use crate::run::Bench;
 use crate::server::Server;
 use crate::side::Side;
 use crate::space::CATALOGS;
-use crate::workload::{Front, THOUSAND};
+use crate::workload::THOUSAND;
 
-const QUEUE: &str = "busy";
 const CLIENTS: usize = 8;
 const RELAXED: &str = "SET synchronous_commit = off";
-const JOBS: [(Job, &str, &str, &str); 2] = [
-    (Job::Send, "send", "send; 8 clients", "messages/s"),
-    (
-        Job::Cycle,
-        "cycle",
-        "send, read 1, ack; 8 clients",
-        "cycles/s",
-    ),
+const TASKS: [Task; 2] = [
+    Task {
+        name: "send",
+        title: "send; 8 clients",
+        unit: "messages/s",
+        job: Job::Send,
+        clients: CLIENTS,
+        fill: 0,
+    },
+    Task {
+        name: "cycle",
+        title: "send, read 1, ack; 8 clients",
+        unit: "cycles/s",
+        job: Job::Cycle,
+        clients: CLIENTS,
+        fill: 0,
+    },
 ];
 
 /// Workers look at every queue once a minute; this much later they are through.
 const LOOKED_AT: Duration = Duration::from_secs(5);
-
-/// Rounds are so much shorter than elsewhere.
-const SHORTER: u32 = 4;
 
 /// As fast with many queues as with one.
 const AS_FAST: f64 = 0.97;
@@ -47,28 +53,16 @@ const AS_FAST: f64 = 0.97;
 const CATALOGS_A_MINUTE: f64 = 100.0;
 const MEMORY_A_MINUTE: f64 = 1000.0;
 
-fn key(row: &str) -> String {
-    format!("{THOUSAND}-{row}")
-}
-
 pub fn floors() -> Vec<Floor> {
-    let mut floors: Vec<Floor> = JOBS
-        .iter()
-        .map(|(_, name, ..)| Floor::row(&key(name), &key(&format!("{name}-one")), AS_FAST))
-        .collect();
+    let ratio = |task: &Task| Floor::value(&Pair::ratio_key(THOUSAND, task.name), AS_FAST);
+    let mut floors: Vec<Floor> = TASKS.iter().map(ratio).collect();
+    let key = |row: &str| Pair::key(THOUSAND, row);
     floors.extend([
         Floor::value(&key("worker"), MEASURABLE),
         Floor::value(&key("catalogs-minute"), CATALOGS_A_MINUTE),
         Floor::value(&key("memory-minute"), MEMORY_A_MINUTE),
     ]);
     floors
-}
-
-/// A server with so many queues, of which one is used.
-struct Place {
-    server: Server,
-    owner: Client,
-    queues: usize,
 }
 
 /// What a server costs while nothing happens, and what it holds.
@@ -82,57 +76,24 @@ struct Idle {
 }
 
 impl Place {
-    async fn open(server: Server, side: &Side, queues: usize) -> Result<Place> {
-        let admin = connect(&server.url("postgres")).await?;
-        admin
-            .batch_execute(&format!("CREATE DATABASE {}", side.database()))
-            .await?;
-        let url = server.url(&side.database());
-        let owner = connect(&url).await?;
-        side.install(&owner, &url).await?;
-        owner.batch_execute(RELAXED).await?;
+    /// Makes so many queues, of which one is to be used.
+    async fn with_queues(server: Server, side: &Side, queues: usize) -> Result<Place> {
+        let what = match queues {
+            1 => "with 1 queue".to_string(),
+            queues => format!("with {} queues", grouped(queues as i64)),
+        };
+        let place = Place::open(server, side, RELAXED, what).await?;
         for number in 0..queues {
             let idle = format!("idle_{number}");
             let queue = if number == queues / 2 { QUEUE } else { &idle };
-            owner.batch_execute(&side.sql(side.create, queue)).await?;
-            touch(&owner, side, queue).await?;
+            place
+                .owner
+                .batch_execute(&side.sql(side.create, queue))
+                .await?;
+            touch(&place.owner, side, queue).await?;
         }
-        owner.batch_execute("VACUUM (ANALYZE)").await?;
-        Ok(Place {
-            server,
-            owner,
-            queues,
-        })
-    }
-
-    /// One round of a job, in a queue that was emptied before.
-    async fn round(&self, side: &Side, job: Job, times: &Times) -> Result<f64> {
-        let purge = format!("SELECT mq.purge_queue('{QUEUE}')");
-        self.owner.batch_execute(&purge).await?;
-        let tables = format!(
-            "SELECT string_agg(oid::regclass::text, ', ') FROM ({}) AS tables",
-            side.sql(side.tables, QUEUE)
-        );
-        let tables: String = self.owner.query_one(&tables, &[]).await?.try_get(0)?;
-        self.owner
-            .batch_execute(&format!("VACUUM (ANALYZE) {tables}"))
-            .await?;
-        let relaxed = Side {
-            session: RELAXED,
-            ..*side
-        };
-        let load = drive(
-            &self.owner,
-            &self.server.url(&side.database()),
-            relaxed,
-            QUEUE,
-            job,
-            CLIENTS,
-            times,
-        )
-        .await?;
-        verify(&self.owner, side, QUEUE, Front::Nothing, &load.tally).await?;
-        Ok(load.rate)
+        place.owner.batch_execute("VACUUM (ANALYZE)").await?;
+        Ok(place)
     }
 
     async fn catalogs(&self) -> Result<i64> {
@@ -156,13 +117,6 @@ impl Place {
         let sum = "SELECT coalesce(sum(allocated_size), 0)::bigint FROM pg_shmem_allocations \
                    WHERE name LIKE 'pg_broker%'";
         Ok(self.owner.query_one(sum, &[]).await?.try_get(0)?)
-    }
-
-    /// Without the news that its connections are lost.
-    async fn close(self) {
-        drop(self.owner);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        drop(self.server);
     }
 
     async fn idle(&self, time: Duration) -> Result<Idle> {
@@ -193,44 +147,17 @@ impl Bench<'_> {
         let Some(side) = self.sides.iter().find(|side| side.fenced) else {
             return Ok(Vec::new());
         };
-        let many = Place::open(self.server.twin("many")?, side, self.args.queues).await?;
-        let one = Place::open(self.server.twin("one")?, side, 1).await?;
-        let places = [&many, &one];
-        let title = |what: &str, place: &Place| match place.queues {
-            1 => format!("{what}, with 1 queue"),
-            queues => format!("{what}, with {} queues", grouped(queues as i64)),
+        let queues = self.args.queues;
+        let many = Place::with_queues(self.server.twin("many", None)?, side, queues).await?;
+        let one = Place::with_queues(self.server.twin("one", None)?, side, 1).await?;
+        let pair = Pair {
+            workload: THOUSAND,
+            places: [&many, &one],
         };
-        let pair = |name: &str, what: &str, unit, more| {
-            let one_key = key(&format!("{name}-one"));
-            [
-                Row::new(&key(name), &title(what, &many), unit, more),
-                Row::new(&one_key, &title(what, &one), unit, more),
-            ]
-        };
-
-        // A difference of three percent is to be seen, through noise that is ten times that and comes
-        // and goes over seconds: short turns, and many.
-        let mut times = Times::of_a_round(self.args);
-        times.slice /= SHORTER;
-        times.warm /= 2;
         let mut rows = Vec::new();
-        for (job, name, what, unit) in JOBS {
-            let mut both = pair(name, what, unit, true);
-            for round in 0..2 * SHORTER as usize * self.args.rounds + 1 {
-                for turn in 0..places.len() {
-                    let number = (round + turn) % places.len();
-                    let rate = places[number].round(side, job, &times).await?;
-                    both[number].add(side.name, rate, &[]);
-                }
-            }
-            for row in both {
-                eprintln!(
-                    "  {THOUSAND:<12} {:<50} {:>10.0} {unit}",
-                    row.title,
-                    row.median(side.name).unwrap_or(0.0)
-                );
-                rows.push(row);
-            }
+        for task in &TASKS {
+            let times = Times::of_a_round(self.args);
+            rows.extend(pair.turns(side, task, self.args.rounds, times).await?);
         }
 
         // The first look at every queue after the vacuums before, which make sessions read all they
@@ -239,7 +166,7 @@ impl Bench<'_> {
         tokio::time::sleep(minute + LOOKED_AT).await;
         let (many_idle, one_idle) = tokio::try_join!(many.idle(minute), one.idle(minute))?;
         let mut add = |name: &str, what: &str, unit, values: [f64; 2]| {
-            for (mut row, value) in pair(name, what, unit, false).into_iter().zip(values) {
+            for (mut row, value) in pair.rows(name, what, unit, false).into_iter().zip(values) {
                 row.add(side.name, value, &[]);
                 rows.push(row);
             }
@@ -277,9 +204,13 @@ impl Bench<'_> {
             "kB",
             idles.map(|idle| kilo(idle.catalogs.0, idle.catalogs.1)),
         );
-        let queues = (many.queues as f64 - 1.0).max(1.0);
-        let each = kilo(one_idle.catalogs.0, many_idle.catalogs.0) / queues;
-        let mut row = Row::new(&key("catalogs"), "catalogs, for each queue", "kB", false);
+        let each = kilo(one_idle.catalogs.0, many_idle.catalogs.0) / (queues as f64 - 1.0).max(1.0);
+        let mut row = Row::new(
+            &Pair::key(THOUSAND, "catalogs"),
+            "catalogs, for each queue",
+            "kB",
+            false,
+        );
         row.add(side.name, each, &[]);
         rows.push(row);
         many.close().await;

@@ -53,9 +53,10 @@ pub const SPACE: &str = "space";
 pub const PARKED: &str = "parked";
 pub const DELAYED: &str = "delayed";
 pub const THOUSAND: &str = "thousand";
+pub const BEFORE: &str = "before";
 pub const ROUTES: &str = "routes";
 pub const ORDERED: &str = "ordered";
-pub const SPECIAL: [(&str, &str); 9] = [
+pub const SPECIAL: [(&str, &str); 10] = [
     (ORDERED, "cycles in queues with ordered groups"),
     (ROUTES, "publishing, with few and with many bindings"),
     (SNAPSHOT, "cycles under an open snapshot, minute by minute"),
@@ -68,12 +69,13 @@ pub const SPECIAL: [(&str, &str); 9] = [
         "every message delayed by 5 s, under an open snapshot",
     ),
     (THOUSAND, "what a thousand idle queues cost"),
+    (BEFORE, "this build beside an earlier one (--before)"),
 ];
 
-/// Whether the row belongs to a workload about space, which the chart of ratios leaves out.
-pub fn is_of_space(row: &str) -> bool {
+/// Whether the chart of ratios leaves the row out: it is about space, or ours alone.
+pub fn is_apart(row: &str) -> bool {
     let workload = row.split_once('-').map_or(row, |(workload, _)| workload);
-    [SPACE, PARKED, DELAYED, THOUSAND].contains(&workload)
+    [SPACE, PARKED, DELAYED, THOUSAND, BEFORE].contains(&workload)
 }
 
 /// The row that is read off the cycles of 8 clients.

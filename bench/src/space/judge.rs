@@ -22,6 +22,11 @@ impl Watched {
         }
     }
 
+    /// How fast a tenth was, counted from one, beside the yardstick.
+    pub fn beside(&self, tenth: usize) -> Option<f64> {
+        self.marks.get(tenth)?.beside
+    }
+
     pub fn acked(&self) -> u64 {
         self.marks.last().map_or(0, |mark| mark.acked)
     }
@@ -98,7 +103,13 @@ mod tests {
             segment,
             room,
         };
-        Mark { at, acked, dead }
+        let beside = None;
+        Mark {
+            at,
+            acked,
+            dead,
+            beside,
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 pub use self::chart::svg;
 pub use self::gauge::CATALOGS;
 
-use self::flow::{Flow, Goal, TENTHS, Watched, batches, watch};
+use self::flow::{Flow, Goal, TENTHS, Watched, Yardstick, batches, watch};
 use self::gauge::Gauge;
 use crate::client::Worker;
 use crate::run::{Bench, create, hold_snapshot, verify};
@@ -142,13 +142,17 @@ impl Bench<'_> {
             },
             false => *side,
         };
+        let yardstick = match side.resize.is_empty() || stream.is_delayed {
+            true => None,
+            false => Some(self.yardstick(side, stream).await?),
+        };
         let flow = Arc::new(Flow::default());
         let mut workers = Vec::new();
         for _ in 0..stream.clients {
             let worker = Worker::open(&url, sends, queue).await?;
             workers.push(tokio::spawn(batches(worker, flow.clone())));
         }
-        let watched = watch(&flow, workers, &gauge, stream.goal, stream.lead).await?;
+        let watched = watch(&flow, workers, yardstick, &gauge, stream.goal, stream.lead).await?;
         table.add(side, &watched, gauge.autovacuums().await?);
 
         self.keen_autovacuum(false).await?;
@@ -167,7 +171,28 @@ impl Bench<'_> {
             watched.seconds(),
             watched.largest(),
         );
+        let beside = (1..=TENTHS).filter_map(|tenth| watched.beside(tenth));
+        let beside: Vec<String> = beside.map(|ratio| format!("{ratio:.2}")).collect();
+        if !beside.is_empty() {
+            eprintln!(
+                "  {:<12} beside one without a snapshot, by tenths: {}",
+                stream.key,
+                beside.join(" ")
+            );
+        }
         Ok(watched)
+    }
+
+    /// The same stream where nobody keeps a snapshot: one of another database does not count.
+    async fn yardstick(&self, side: &Side, stream: &Stream) -> Result<Yardstick> {
+        let database = format!("{}_yardstick", side.database());
+        let url = self.server.url(&database);
+        self.admin
+            .batch_execute(&format!("CREATE DATABASE {database}"))
+            .await?;
+        side.install(&connect(&url).await?, &url).await?;
+        let queue = (stream.key, self.args.segment);
+        Yardstick::start(&url, *side, queue, stream.clients).await
     }
 
     /// Autovacuum that looks every second, so that what it would do, it does within the run.
@@ -189,6 +214,8 @@ struct Table {
     done: Row,
     first: Row,
     last: Row,
+    first_beside: Row,
+    last_beside: Row,
     size: Row,
     above: Row,
     catalogs: Row,
@@ -211,6 +238,8 @@ impl Table {
             done: row("done", "done in the same time", "messages", true),
             first: row("first", "the first tenth", "messages/s", true),
             last: row("last", "the last tenth", "messages/s", true),
+            first_beside: row("first-beside", "the first tenth, beside without", "×", true),
+            last_beside: row("last-beside", "the last tenth, beside without", "×", true),
             size: row("size", "the queue's largest size", "MB", false),
             above: row("above", "most above live", "segments", false),
             catalogs: row("catalogs", "growth of the catalogs", "MB", false),
@@ -231,6 +260,12 @@ impl Table {
         self.done.add(name, watched.acked() as f64, &[]);
         self.first.add(name, watched.rate(1), &[]);
         self.last.add(name, watched.rate(TENTHS), &[]);
+        let beside = [(&mut self.first_beside, 1), (&mut self.last_beside, TENTHS)];
+        for (row, tenth) in beside {
+            if let Some(beside) = watched.beside(tenth) {
+                row.add(name, beside, &[]);
+            }
+        }
         self.size.add(name, watched.largest(), &[]);
         self.catalogs.add(name, watched.catalogs(), &[]);
         self.dead.add(name, dead, &[]);
@@ -248,6 +283,8 @@ impl Table {
             self.done,
             self.first,
             self.last,
+            self.first_beside,
+            self.last_beside,
             self.size,
             self.above,
             self.catalogs,

@@ -54,7 +54,7 @@ impl Bench<'_> {
             workers.push(tokio::spawn(consumer.work(flow.clone(), batches.clone())));
         }
         let goal = Goal::Messages(self.args.parked);
-        let mut watched = watch(&flow, workers, &gauge, goal, Duration::ZERO).await?;
+        let mut watched = watch(&flow, workers, None, &gauge, goal, Duration::ZERO).await?;
         let during = watched.above_live();
         tokio::time::sleep(SETTLE).await;
         let left = self.settle(side, &gauge, &mut watched).await?;
