@@ -1,7 +1,7 @@
 //! Private PostgreSQL servers: one template from initdb, copied for each server, always stopped.
 //!
-//! Everything lies in one directory under `.run`, named for this process; what a killed run left
-//! behind is stopped and removed by the next. `fsync` is off: the tests kill processes, not
+//! Everything lies in one directory under `.run`, named for this process, and goes when a test is
+//! done with it; what a killed run left behind is stopped and removed by the next. `fsync` is off: the tests kill processes, not
 //! kernels, so what was written is not lost, and the tests are much faster.
 
 use crate::conn::Conn;
@@ -163,6 +163,11 @@ impl Server {
         note_running(&self.dir, None);
     }
 
+    /// The data directory of a server that is not running, to be kept.
+    fn into_data(self) -> PathBuf {
+        std::mem::ManuallyDrop::new(self).dir.clone()
+    }
+
     pub fn promote(&self) {
         output(self.pg_ctl("promote").args(["-w", "-t", "60"]));
     }
@@ -236,8 +241,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Data are gone with the server: hundreds of them would fill a disk. Those of a test that fails
+    /// are kept, and all logs are until the end.
     fn drop(&mut self) {
         stop(&self.dir, &self.bin);
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -258,7 +268,7 @@ async fn make_template() -> PathBuf {
         .await;
     drop(admin);
     server.down();
-    server.dir.clone()
+    server.into_data()
 }
 
 fn note_running(dir: &Path, bin: Option<&Path>) {

@@ -58,7 +58,7 @@ pub fn output(command: &mut Command) -> String {
     let done: Output = done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !done.status.success() {
-        panic!("{command:?}\n{}{}", text(&done.stdout), text(&done.stderr));
+        panic!("{command:?}\n{}{}", text(&done.stderr), text(&done.stdout));
     }
     text(&done.stdout)
 }
