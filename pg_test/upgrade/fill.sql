@@ -129,14 +129,18 @@ SELECT count(*) FROM mq.pop('in both', 290);
 SELECT mq.maintain('in both');
 SELECT mq.maintain('in both');
 \connect
-SELECT 'SELECT mq.maintain(''in both'')' FROM generate_series(1, 4) \gexec
 SELECT format('SELECT count(mq.send(''in both'', to_jsonb(n))) FROM generate_series(%s, %s) n; '
               'SELECT mq.maintain(''in both'')', i * 32 + 1, i * 32 + 32)
 FROM generate_series(10, 16) i \gexec
-DO $$ DECLARE lies text; BEGIN
+-- Whoever looks at the queue meanwhile, a vacuum as well, postpones it.
+CREATE FUNCTION pg_temp.is_in_both() RETURNS bool LANGUAGE plpgsql AS $$ DECLARE lies text; n int; BEGIN
     SELECT storage INTO lies FROM mq.segments WHERE queue = 'in both' AND state = 'parked';
-    ASSERT lies LIKE '%\_p', lies;
-    EXECUTE format('SELECT count(*) FROM mq_internal.%s', lies) INTO lies;
-    ASSERT lies::int >= 10, lies;
+    EXECUTE format('SELECT count(*) FROM mq_internal.%s', lies) INTO n;
+    RETURN lies LIKE '%\_p' AND n >= 10;
+END $$;
+SELECT 'SELECT CASE WHEN NOT pg_temp.is_in_both() THEN pg_sleep(0.1)::text || mq.maintain(''in both'') END'
+FROM generate_series(1, 200) \gexec
+DO $$ BEGIN
+    ASSERT pg_temp.is_in_both();
     ASSERT (SELECT count(*) FROM mq.segments WHERE queue = 'in both' AND state = 'closed') > 1;
 END $$;
