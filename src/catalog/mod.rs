@@ -160,6 +160,8 @@ thread_local! {
     static KNOWN: RefCell<ManuallyDrop<Known>> = RefCell::default();
     static CHANGED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static ALL_CHANGED: Cell<bool> = const { Cell::new(false) };
+    /// Whether either says anything.
+    static ANY_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// So many changes are noted one by one; more empty the cache.
@@ -169,6 +171,7 @@ struct Cache;
 
 impl xact::Invalidations for Cache {
     fn changed(relation: u32) {
+        ANY_CHANGED.set(true);
         CHANGED.with(|c| match c.try_borrow_mut() {
             Ok(mut list) if relation != 0 && list.len() < NOTED => list.push(relation),
             _ => ALL_CHANGED.with(|a| a.set(true)),
@@ -181,25 +184,29 @@ pub fn register() {
 }
 
 fn forget_changed() {
-    let all = ALL_CHANGED.with(|a| a.replace(false));
-    let list = CHANGED.with(|c| c.try_borrow_mut().map(|mut l| std::mem::take(&mut *l)));
+    if !ANY_CHANGED.get() {
+        return;
+    }
     KNOWN.with(|k| {
-        if let Ok(mut known) = k.try_borrow_mut() {
-            match list {
-                Ok(list) if list.is_empty() && !all => {}
-                Ok(list) if !all => {
-                    known.exchanges.retain(|view, _| !list.contains(view));
-                    known.keep_those(|q| {
-                        if list.iter().any(|r| q.has_table(*r)) {
-                            q.map.is_stale.set(true);
-                        }
-                        !list.contains(&u32::from(q.view))
-                    });
-                }
-                _ => {
-                    known.exchanges.clear();
-                    known.keep_those(|_| false);
-                }
+        let Ok(mut known) = k.try_borrow_mut() else {
+            return;
+        };
+        ANY_CHANGED.set(false);
+        let all = ALL_CHANGED.replace(false);
+        let list = CHANGED.with(|c| c.try_borrow_mut().map(|mut l| std::mem::take(&mut *l)));
+        match list {
+            Ok(list) if !all => {
+                known.exchanges.retain(|view, _| !list.contains(view));
+                known.keep_those(|q| {
+                    if list.iter().any(|r| q.has_table(*r)) {
+                        q.map.is_stale.set(true);
+                    }
+                    !list.contains(&u32::from(q.view))
+                });
+            }
+            _ => {
+                known.exchanges.clear();
+                known.keep_those(|_| false);
             }
         }
     });

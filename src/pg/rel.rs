@@ -368,3 +368,21 @@ pub fn random_uuid() -> String {
         low & 0xffff_ffff_ffff
     )
 }
+
+/// Whether a table that nobody has locked has no page, going by what this session has heard of it.
+/// Who hears nothing new after this knows that it was not emptied meanwhile, because a truncation is
+/// told before the pages are gone: no snapshot taken before shows a row there.
+pub fn is_bare(table: Oid) -> bool {
+    // SAFETY: the entry is held while it is looked at. It is that of the file in which a snapshot of
+    // now sees rows: another one would have been told of before anybody entered a row there.
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(table);
+        if relation.is_null() {
+            return false;
+        }
+        let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+        let is_bare = pg_sys::RelationGetNumberOfBlocksInFork(relation, main) == 0;
+        pg_sys::RelationClose(relation);
+        is_bare
+    }
+}

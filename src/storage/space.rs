@@ -6,7 +6,7 @@
 
 use super::row::{self, Facts, Place};
 use crate::catalog::Queue;
-use crate::catalog::map::{Map, Part, State};
+use crate::catalog::map::{Map, PARENT, Part, State};
 use crate::pg::holders;
 use crate::pg::rel;
 use crate::pg::table::{Lost, Table};
@@ -127,7 +127,7 @@ impl<'a> Space<'a> {
         Space {
             q,
             is_for_writing,
-            opened: Vec::with_capacity(2),
+            opened: Vec::with_capacity(1),
             map,
             empty: Vec::new(),
             order: Order::Ids,
@@ -149,6 +149,10 @@ impl<'a> Space<'a> {
         if self.empty.contains(&part.k) {
             return None;
         }
+        if self.is_bare(&part) {
+            self.empty.push(part.k);
+            return None;
+        }
         let mut opened = Opened::new(part, self.is_for_writing);
         // Now that it is locked it stays what it is.
         let map = self.q.map();
@@ -165,13 +169,25 @@ impl<'a> Space<'a> {
                 }
             }
         }
-        if opened.table.is_empty() {
+        // The first segment is most often the only one, and has rows.
+        let may_be_empty = part.k <= PARENT || !self.opened.is_empty();
+        if may_be_empty && opened.table.is_empty() {
             self.empty.push(part.k);
             opened.table.let_go();
             return None;
         }
         self.opened.push(opened);
         Some(self.opened.len() - 1)
+    }
+
+    /// Whether a parked table, which most often is empty, is so. Nobody locks it to find out, nor need
+    /// it be locked: rows that come later are not in the snapshot, and those that left it before are
+    /// where a newer map says.
+    fn is_bare(&self, part: &Part) -> bool {
+        part.k <= PARENT
+            && self.is_for_writing
+            && rel::is_bare(part.table)
+            && Rc::ptr_eq(&self.q.map_now(), &self.map)
     }
 
     /// To the ids of a rank from one to before another, in its order. Along the index of the default

@@ -15,8 +15,12 @@ use crate::pg::time::{self, Micros};
 use crate::pg::xact;
 use crate::settings;
 use pg_broker_core::board::Key;
-use pg_broker_core::tally::{Part, Reading, Standing, Tally};
+use pg_broker_core::tally::{self, Part, Reading, Standing, Tally};
 use std::cell::{Cell, RefCell};
+
+/// Which queue a change concerns, on which level of nesting it was made, and by which number of
+/// failures it counts.
+type Of = (Key, i32, i32);
 
 struct Pending {
     key: Key,
@@ -48,29 +52,35 @@ pub(super) fn limit(q: &Queue) -> i32 {
 }
 
 impl Pending {
-    fn merge(&mut self, other: &Pending) -> bool {
-        let same = self.level == other.level && self.limit == other.limit && self.key == other.key;
-        same && self.part.merge(&other.part)
+    fn merge(&mut self, (key, level, limit): Of, part: &Part) -> bool {
+        let same = self.level == level && self.limit == limit && self.key == key;
+        same && self.part.merge(part)
     }
 }
 
 impl List {
-    fn add(&mut self, new: Pending) {
+    fn add(&mut self, of @ (key, level, limit): Of, part: Part) {
         let mut recent = self.entries.iter_mut().rev().take(RECENT);
-        if recent.any(|one| one.merge(&new)) {
+        if recent.any(|one| one.merge(of, &part)) {
             return;
         }
         if self.entries.len() >= self.crowded.max(FEW) {
             self.gather();
             self.crowded = self.entries.len() * 2;
         }
-        self.entries.push(new);
+        self.entries.push(Pending {
+            key,
+            level,
+            limit,
+            part,
+        });
     }
 
     fn gather(&mut self) {
         self.entries
             .sort_unstable_by_key(|e| (e.level, e.key.storage, e.key.created, e.part.cell));
-        self.entries.dedup_by(|next, kept| kept.merge(next));
+        self.entries
+            .dedup_by(|next, kept| kept.merge((next.key, next.level, next.limit), &next.part));
         self.entries.retain(|e| !e.part.is_nothing());
     }
 }
@@ -80,18 +90,11 @@ pub fn changed(q: &Queue, id: i64, was: Option<Standing>, now: Option<Standing>)
     if was == now || !board::is_there() {
         return;
     }
-    let (key, level, limit) = (frontier::key(q), xact::level(), limit(q));
+    let of = (frontier::key(q), xact::level(), limit(q));
     PENDING.with(|p| {
         let mut list = p.borrow_mut();
-        for (standing, sign) in [(now, 1), (was, -1)] {
-            for part in standing.iter().flat_map(|s| s.parts(id, sign)) {
-                list.add(Pending {
-                    key,
-                    level,
-                    limit,
-                    part,
-                });
-            }
+        for part in tally::changes(id, was, now) {
+            list.add(of, part);
         }
     });
 }

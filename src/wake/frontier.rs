@@ -207,11 +207,9 @@ impl Looks {
             let any_tenant = round.map(|r| !r.places().is_empty());
             let has_room = !matches!(groups, Some(None));
             if h.state.is_reliable() && has_room {
-                Answer::Look(Looks {
-                    groups: groups.flatten(),
-                    any_tenant,
-                    ..hinted(key, h, now, own, positions)
-                })
+                let mut looks = hinted(key, h, now, own, positions);
+                (looks.groups, looks.any_tenant) = (groups.flatten(), any_tenant);
+                Answer::Look(looks)
             } else {
                 Answer::Unreliable
             }
@@ -400,6 +398,9 @@ fn hinted(
             .collect();
         let is_default = rank == DEFAULT_RANK;
         let place = if !is_default && !names_rank(&ticket, rank) {
+            if own.is_empty() {
+                continue;
+            }
             Place::Empty
         } else {
             match h.lane(rank, is_default) {

@@ -2,7 +2,7 @@
 //! commit, and tell of it later, in another order; somebody counts anew meanwhile; time passes.
 
 use pg_broker_core::tally::{
-    Cell, Counting, IN_PROGRESS, Kind, Moment, Part, Standing, Tally, Wait,
+    Cell, Counting, IN_PROGRESS, Kind, Moment, Part, Standing, Tally, Wait, changes,
 };
 use std::collections::BTreeMap;
 
@@ -35,9 +35,7 @@ const SECOND: i64 = 1_000_000;
 const LIMIT: i32 = 5;
 
 fn parts(id: i64, was: Option<&Standing>, now: Option<&Standing>) -> Vec<Part> {
-    let left = was.into_iter().flat_map(|s| s.parts(id, -1));
-    left.chain(now.into_iter().flat_map(|s| s.parts(id, 1)))
-        .collect()
+    changes(id, was.copied(), now.copied()).collect()
 }
 
 struct Anew {

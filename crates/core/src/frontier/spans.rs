@@ -99,7 +99,20 @@ impl<const K: usize, const NEAR: i64> SpanSet<K, NEAR> {
         self.spans().last().copied()
     }
 
+    #[inline]
     pub fn add(&mut self, span: Span) {
+        // Ids most often come one after the other.
+        if let Some(last) = self.spans.get_mut(self.len.wrapping_sub(1))
+            && last.lo <= span.lo
+            && span.lo <= last.hi
+        {
+            last.hi = last.hi.max(span.hi);
+            return;
+        }
+        self.add_anywhere(span);
+    }
+
+    fn add_anywhere(&mut self, span: Span) {
         if !self.absorb(span)
             && let Some((_, join)) = self.cheapest_join(span)
         {

@@ -35,6 +35,7 @@ fn shift(level: u8) -> u32 {
 
 impl Cell {
     /// None: it is over since ever.
+    #[inline]
     pub fn of(wait: &Wait) -> Option<Cell> {
         let found = (0..LEVELS as u8).find_map(|level| {
             let bits = shift(level);

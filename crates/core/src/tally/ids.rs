@@ -31,7 +31,21 @@ impl Ids {
             .filter(|s| !s.is_empty())
     }
 
+    #[inline]
     pub fn take_in(&mut self, other: &Ids) {
+        // Ids most often come one after the other.
+        let last = match self.second.is_empty() {
+            true => &mut self.first,
+            false => &mut self.second,
+        };
+        if other.second.is_empty()
+            && !last.is_empty()
+            && last.lo <= other.first.lo
+            && other.first.lo <= last.hi
+        {
+            last.hi = last.hi.max(other.first.hi);
+            return;
+        }
         other.spans().for_each(|span| self.add(span));
     }
 

@@ -61,11 +61,21 @@ pub struct Part {
 }
 
 impl Part {
+    /// No rows. Which rows they are, is told of those that wait only.
+    const ROWS: Part = Part {
+        cell: None,
+        n: 0,
+        last: 0,
+        ids: Ids::NONE,
+        earliest: i64::MAX,
+    };
+
     pub fn is_nothing(&self) -> bool {
         self.n == 0 && self.last == 0
     }
 
     /// Takes rows of the same cell in; false if they are of another.
+    #[inline]
     pub fn merge(&mut self, other: &Part) -> bool {
         if self.cell != other.cell {
             return false;
@@ -78,21 +88,58 @@ impl Part {
     }
 }
 
+/// What it adds to all when a row that counted as `was` counts as `now`: rows that stay rows are
+/// not told of as such.
+#[inline]
+pub fn changes(
+    id: i64,
+    was: Option<Standing>,
+    now: Option<Standing>,
+) -> impl Iterator<Item = Part> + use<> {
+    let sum = |of: fn(&Standing) -> bool| {
+        let one = |s: &Option<Standing>| i64::from(s.as_ref().is_some_and(of));
+        one(&now) - one(&was)
+    };
+    let rows = Part {
+        n: sum(|_| true),
+        last: sum(|s| s.is_last),
+        ..Part::ROWS
+    };
+    let wait = |s: Option<Standing>, sign| s.and_then(|s| s.wait_part(id, sign));
+    [
+        Some(rows).filter(|p| !p.is_nothing()),
+        wait(now, 1),
+        wait(was, -1),
+    ]
+    .into_iter()
+    .flatten()
+}
+
 impl Standing {
     /// What the row with that id adds (`sign` 1) or takes away (-1).
     pub fn parts(&self, id: i64, sign: i64) -> impl Iterator<Item = Part> + use<> {
-        let last = if self.is_last { sign } else { 0 };
-        let part = move |cell, earliest| Part {
-            cell,
+        let rows = Part {
             n: sign,
-            last,
-            ids: Ids::one(id),
-            earliest,
+            last: self.last(sign),
+            ..Part::ROWS
         };
-        let waits = self
-            .wait
-            .and_then(|w| Cell::of(&w).map(|cell| part(Some(cell), w.due)));
-        [Some(part(None, i64::MAX)), waits].into_iter().flatten()
+        [Some(rows), self.wait_part(id, sign)].into_iter().flatten()
+    }
+
+    fn last(&self, sign: i64) -> i64 {
+        if self.is_last { sign } else { 0 }
+    }
+
+    #[inline]
+    fn wait_part(&self, id: i64, sign: i64) -> Option<Part> {
+        let wait = self.wait?;
+        Some(Part {
+            cell: Some(Cell::of(&wait)?),
+            n: sign,
+            last: self.last(sign),
+            ids: Ids::one(id),
+            earliest: wait.due,
+        })
     }
 }
 
