@@ -4,13 +4,10 @@ use pg_broker_bench_common::Result;
 use pg_broker_bench_common::figure::Row;
 use pg_broker_bench_common::floor::Floor;
 
-use crate::load::{Job, Times};
-use crate::pair::{Pair, Place, QUEUE, Task};
+use crate::load::Job;
+use crate::pair::{self, Pair, Place, QUEUE, Task};
 use crate::run::Bench;
 use crate::workload::BEFORE;
-
-/// By how much slower a build may be: what is less cannot be told from noise.
-const AS_FAST: f64 = 0.97;
 
 const TASKS: [Task; 4] = [
     Task {
@@ -48,8 +45,7 @@ const TASKS: [Task; 4] = [
 ];
 
 pub fn floors() -> Vec<Floor> {
-    let ratio = |task: &Task| Floor::value(&Pair::ratio_key(BEFORE, task.name), AS_FAST);
-    TASKS.iter().map(ratio).collect()
+    pair::floors(BEFORE, &TASKS)
 }
 
 impl Bench<'_> {
@@ -71,11 +67,7 @@ impl Bench<'_> {
             workload: BEFORE,
             places: [&now, &before],
         };
-        let mut rows = Vec::new();
-        for task in &TASKS {
-            let times = Times::of_a_round(self.args);
-            rows.extend(pair.turns(side, task, self.args.rounds, times).await?);
-        }
+        let rows = pair.all(&TASKS, self.args).await?;
         now.close().await;
         before.close().await;
         Ok(rows)

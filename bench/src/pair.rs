@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use pg_broker_bench_common::Result;
 use pg_broker_bench_common::figure::Row;
+use pg_broker_bench_common::floor::Floor;
 use pg_broker_bench_common::pg::connect;
 use tokio_postgres::Client;
 
+use crate::args::Args;
 use crate::load::{Job, Load, Times, drive};
 use crate::run::{put, verify};
 use crate::server::Server;
@@ -21,6 +23,9 @@ pub const QUEUE: &str = "busy";
 /// be seen, through noise that is ten times that and comes and goes over seconds.
 const SHORTER: u32 = 4;
 const MORE: usize = 8;
+
+/// As fast as the other: what is less cannot be told from noise.
+const AS_FAST: f64 = 0.97;
 
 /// Work that is done by turns.
 pub struct Task {
@@ -109,6 +114,12 @@ impl Place {
     }
 }
 
+/// What is promised of all tasks.
+pub fn floors(workload: &str, tasks: &[Task]) -> Vec<Floor> {
+    let ratio = |task: &Task| Floor::value(&Pair::ratio_key(workload, task.name), AS_FAST);
+    tasks.iter().map(ratio).collect()
+}
+
 /// What is asked for: rates of the first place beside those of the second.
 pub struct Pair<'a> {
     pub workload: &'static str,
@@ -121,7 +132,7 @@ impl Pair<'_> {
         format!("{workload}-{row}")
     }
 
-    pub fn ratio_key(workload: &str, row: &str) -> String {
+    fn ratio_key(workload: &str, row: &str) -> String {
         format!("{workload}-{row}-ratio")
     }
 
@@ -135,15 +146,20 @@ impl Pair<'_> {
         [row(0), row(1)]
     }
 
+    /// All turns of all tasks.
+    pub async fn all(&self, tasks: &[Task], args: &Args) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for task in tasks {
+            rows.extend(self.turns(task, args).await?);
+        }
+        Ok(rows)
+    }
+
     /// All turns of a task: the rates of both, their ratio, the ratio of the processor's time and of
     /// the WAL that an operation costs the server.
-    pub async fn turns(
-        &self,
-        side: &Side,
-        task: &Task,
-        rounds: usize,
-        of: Times,
-    ) -> Result<Vec<Row>> {
+    async fn turns(&self, task: &Task, args: &Args) -> Result<Vec<Row>> {
+        let side = &self.places[0].side;
+        let of = Times::of_a_round(args);
         let times = Times {
             slice: of.slice / SHORTER,
             warm: of.warm / 2,
@@ -159,7 +175,7 @@ impl Pair<'_> {
         let mut of_rates = ratio("", Pair::ratio_key(self.workload, task.name), true);
         let mut of_cpu = ratio("the server's CPU, ", key("cpu"), false);
         let mut of_wal = ratio("WAL, ", key("wal"), false);
-        for round in 0..MORE * rounds + 1 {
+        for round in 0..MORE * args.rounds + 1 {
             let mut loads = [Load::default(), Load::default()];
             for turn in 0..2 {
                 let number = (round + turn) % 2;

@@ -14,8 +14,8 @@ use pg_broker_bench_common::text::grouped;
 use tokio_postgres::Client;
 
 use crate::idle::MEASURABLE;
-use crate::load::{Job, Times};
-use crate::pair::{Pair, Place, QUEUE, Task};
+use crate::load::Job;
+use crate::pair::{self, Pair, Place, QUEUE, Task};
 use crate::process::{family, memory, parent, spent, times, title};
 use crate::run::Bench;
 use crate::server::Server;
@@ -47,15 +47,12 @@ const TASKS: [Task; 2] = [
 /// Workers look at every queue once a minute; this much later they are through.
 const LOOKED_AT: Duration = Duration::from_secs(5);
 
-/// As fast with many queues as with one.
-const AS_FAST: f64 = 0.97;
 /// Kilobytes that catalogs, and a worker's memory, may grow by in an idle minute: none to speak of.
 const CATALOGS_A_MINUTE: f64 = 100.0;
 const MEMORY_A_MINUTE: f64 = 1000.0;
 
 pub fn floors() -> Vec<Floor> {
-    let ratio = |task: &Task| Floor::value(&Pair::ratio_key(THOUSAND, task.name), AS_FAST);
-    let mut floors: Vec<Floor> = TASKS.iter().map(ratio).collect();
+    let mut floors = pair::floors(THOUSAND, &TASKS);
     let key = |row: &str| Pair::key(THOUSAND, row);
     floors.extend([
         Floor::value(&key("worker"), MEASURABLE),
@@ -154,11 +151,7 @@ impl Bench<'_> {
             workload: THOUSAND,
             places: [&many, &one],
         };
-        let mut rows = Vec::new();
-        for task in &TASKS {
-            let times = Times::of_a_round(self.args);
-            rows.extend(pair.turns(side, task, self.args.rounds, times).await?);
-        }
+        let mut rows = pair.all(&TASKS, self.args).await?;
 
         // The first look at every queue after the vacuums before, which make sessions read all they
         // know of a table anew, is no idle minute's: it is made once.
