@@ -9,7 +9,7 @@ use crate::pg::table::Pinned;
 use crate::pg::time::{self, Micros};
 use crate::pg::wait;
 use pg_broker_core::frontier::Span;
-use pg_broker_core::tally::{Cell, Kind, Open, Reading, Tally};
+use pg_broker_core::tally::{self, Cell, Kind, Open, Reading, Tally};
 
 /// Counts every row of the snapshot that is active, as long as `go_on` says of how many there were;
 /// none when it ended that.
@@ -25,7 +25,7 @@ pub fn all(q: &Queue, go_on: impl Fn(i64) -> bool) -> Option<Tally> {
         if !go_on(n) {
             return None;
         }
-        for part in facts.standing(q).parts(facts.id(), 1) {
+        for part in tally::changes(facts.id(), None, Some(facts.standing(q))) {
             tally.add(&part, now).ok()?;
         }
     }

@@ -139,7 +139,7 @@ impl World {
         }
         let mut tally = Tally::default();
         for (id, row) in &anew.rows {
-            for part in row.parts(*id, 1) {
+            for part in changes(*id, None, Some(*row)) {
                 assert_eq!(tally.add(&part, self.now), Ok(()));
             }
         }
@@ -270,7 +270,7 @@ fn another_limit_makes_it_unknown() {
         wait: None,
         is_last: false,
     };
-    let parts: Vec<Part> = standing.parts(1, 1).collect();
+    let parts: Vec<Part> = changes(1, None, Some(standing)).collect();
     counting.add(1, parts.iter().map(|p| (LIMIT - 1, p)), SECOND);
     assert!(!counting.is_known());
 }
@@ -289,7 +289,7 @@ fn a_clock_set_back_makes_it_unknown() {
     let mut counting = Counting::default();
     counting.start(LIMIT);
     for (id, since) in [(1, noon), (2, noon - 16 * (1 << 20))] {
-        let parts: Vec<Part> = wait(since).parts(id, 1).collect();
+        let parts: Vec<Part> = changes(id, None, Some(wait(since))).collect();
         counting.add(1, parts.iter().map(|p| (LIMIT, p)), since);
     }
     assert!(!counting.is_known());

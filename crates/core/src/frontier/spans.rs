@@ -35,6 +35,16 @@ impl Span {
         Span::new(self.lo.max(to.lo), self.hi.min(to.hi))
     }
 
+    /// Takes in what begins within this one or right behind it; false where it does not.
+    #[inline]
+    pub fn goes_on(&mut self, next: Span) -> bool {
+        let goes_on = !self.is_empty() && self.lo <= next.lo && next.lo <= self.hi;
+        if goes_on {
+            self.hi = self.hi.max(next.hi);
+        }
+        goes_on
+    }
+
     /// The smallest span that holds both.
     #[must_use]
     pub fn hull(self, other: Span) -> Span {
@@ -102,14 +112,10 @@ impl<const K: usize, const NEAR: i64> SpanSet<K, NEAR> {
     #[inline]
     pub fn add(&mut self, span: Span) {
         // Ids most often come one after the other.
-        if let Some(last) = self.spans.get_mut(self.len.wrapping_sub(1))
-            && last.lo <= span.lo
-            && span.lo <= last.hi
-        {
-            last.hi = last.hi.max(span.hi);
-            return;
+        let last = self.spans.get_mut(self.len.wrapping_sub(1));
+        if !last.is_some_and(|last| last.goes_on(span)) {
+            self.add_anywhere(span);
         }
-        self.add_anywhere(span);
     }
 
     fn add_anywhere(&mut self, span: Span) {

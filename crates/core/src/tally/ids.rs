@@ -33,23 +33,22 @@ impl Ids {
 
     #[inline]
     pub fn take_in(&mut self, other: &Ids) {
+        other.spans().for_each(|span| self.add(span));
+    }
+
+    #[inline]
+    fn add(&mut self, new: Span) {
         // Ids most often come one after the other.
         let last = match self.second.is_empty() {
             true => &mut self.first,
             false => &mut self.second,
         };
-        if other.second.is_empty()
-            && !last.is_empty()
-            && last.lo <= other.first.lo
-            && other.first.lo <= last.hi
-        {
-            last.hi = last.hi.max(other.first.hi);
-            return;
+        if !last.goes_on(new) {
+            self.add_anywhere(new);
         }
-        other.spans().for_each(|span| self.add(span));
     }
 
-    fn add(&mut self, new: Span) {
+    fn add_anywhere(&mut self, new: Span) {
         if self.first.is_empty() {
             self.first = new;
             return;

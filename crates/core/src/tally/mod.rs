@@ -116,16 +116,6 @@ pub fn changes(
 }
 
 impl Standing {
-    /// What the row with that id adds (`sign` 1) or takes away (-1).
-    pub fn parts(&self, id: i64, sign: i64) -> impl Iterator<Item = Part> + use<> {
-        let rows = Part {
-            n: sign,
-            last: self.last(sign),
-            ..Part::ROWS
-        };
-        [Some(rows), self.wait_part(id, sign)].into_iter().flatten()
-    }
-
     fn last(&self, sign: i64) -> i64 {
         if self.is_last { sign } else { 0 }
     }
